@@ -1,0 +1,112 @@
+"""``agentctl demo``: play the whole story, and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import click
+
+from swarm.cli.demonstration.stage import Stage, clear, set_stage
+from swarm.cli.lock import Holder, find_holder, is_locked, send, start_time, wait_until_free
+from swarm.cli.screen import note, say
+from swarm.errors import Interrupted, SwarmError
+
+
+@click.command("demo")
+@click.option("--keep", is_flag=True, help="Leave the temporary home, with logs and the hub.")
+@click.option("--quiet", is_flag=True, help="Only the report.")
+def demo(keep: bool, quiet: bool) -> None:
+    """See a fleet at work: in a temporary home, without a model, in less than 30 seconds.
+
+    Five agents come up; eight tasks of three roles are added, one of them over the chat; one
+    daemon is killed with -9 in the middle of its task; the fleet grows to seven; a SIGHUP changes
+    a limit; it stops.  Each step is checked; exit status 0 says that all of it held.
+    """
+    from swarm.cli.demonstration.acts import Play
+    from swarm.ledger import open_ledger
+
+    stage = set_stage()
+    started = time.monotonic()
+
+    def tell(text: str) -> None:
+        if not quiet:
+            say(f"{time.monotonic() - started:5.1f}s  {text}")
+
+    play: Play | None = None
+    try:
+        with _ended_by_signals():
+            tell(f"a home, a project and a configuration in {stage.root}")
+            with open_ledger(stage.places.ledger) as ledger:
+                play = Play(stage, ledger, tell)
+                report = play.run()
+    finally:
+        with _undisturbed():
+            clean_up(stage, play.pids if play is not None else {}, keep)
+    say()
+    for line in report.lines():
+        say(line)
+
+
+def clean_up(stage: Stage, pids: dict[int, int], keep: bool) -> None:
+    """End what is left of the demo's swarm and remove its directory.
+
+    ``pids`` are processes seen earlier with their start times: only those are signalled.
+    """
+    if is_locked(stage.places):
+        _end_supervisor(stage)
+    for pid, start in pids.items():
+        if start_time(pid) == start:
+            send(Holder(pid, start), signal.SIGKILL)
+    if keep:
+        note(f"kept: {stage.root}      (AGENTCTL_HOME={stage.places.home})")
+        return
+    clear(stage)
+    if stage.root.exists():
+        note(f"{stage.root} could not be removed whole; remove it yourself")
+
+
+def _end_supervisor(stage: Stage) -> None:
+    """TERM, and KILL when that does not help: its children die with it."""
+    holder = find_holder(stage.places)
+    if holder is None:
+        return
+    for number, seconds in ((signal.SIGTERM, 6.0), (signal.SIGKILL, 3.0)):
+        send(holder, number)
+        if wait_until_free(stage.places, seconds):
+            return
+    raise SwarmError(f"the demo's supervisor (pid {holder.pid}) does not end", "kill it with -9")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """TERM and HUP end the demo as Ctrl-C does: by an exception, so that it cleans up."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(f"ended by {signal.Signals(number).name}")
+
+    with _handling(end, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Cleaning up is not interrupted; it takes seconds."""
+    ignored = signal.SIG_IGN
+    with _handling(ignored, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers, *numbers: signal.Signals
+) -> Iterator[None]:
+    before = [(number, signal.signal(number, handler)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in before:
+            signal.signal(number, old)

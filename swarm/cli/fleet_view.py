@@ -1,0 +1,138 @@
+"""The status page: what the status object says, laid out for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from swarm.cli.screen import age, one_line, rich_table, table_lines
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LISTED = 60
+"""Agents listed of a fleet that is larger; the others are counted."""
+REASON = 60
+"""Characters of a reason in a plain table."""
+
+COLUMNS = ("AGENT", "STATE", "SINCE", "TASK", "PID", "MEMORY", "CPU", "RESTARTS", "REASON")
+
+
+def page(facts: Mapping[str, Any], every_agent: bool, *, terminal: bool) -> RenderableType:
+    """The whole page: plain text, or for a terminal a ``rich`` group."""
+    agents = _mappings(facts.get("agents"))
+    shown, left_out = (agents, 0) if every_agent else select(agents)
+    rows = [agent_row(agent, 0 if terminal else REASON) for agent in shown]
+    rows += [_service_row(service) for service in _mappings(facts.get("services"))]
+    notes = [f"… {left_out} more agents are not listed: --all"] if left_out else []
+    if not terminal:
+        return "\n".join([*heading(facts), "", *table_lines(COLUMNS, rows), *notes])
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(
+        *(Text(line) for line in (*heading(facts), "")),
+        rich_table(COLUMNS, rows, state=1),
+        *(Text(line, style="dim") for line in notes),
+    )
+
+
+def heading(facts: Mapping[str, Any]) -> list[str]:
+    """The lines above the table: swarm, pause, config, counts, usage."""
+    swarm = _mapping(facts.get("swarm"))
+    limits = _mapping(facts.get("limits"))
+    states = Counter(str(agent.get("state")) for agent in _mappings(facts.get("agents")))
+    chat = one_line(str(swarm.get("chat_url") or "not up"))
+    home = one_line(str(swarm.get("home")))
+    up = age(swarm.get("started_at"))
+    lines = [
+        f"swarm   pid {swarm.get('pid')}, up {up}, chat {chat}, home {home}",
+        f"agents  {_counted(states)}; at most {limits.get('max_active', '-')} active",
+        f"tasks   {_counted(_mapping(facts.get('tasks')))}",
+        f"usage   {usage_text(_mapping(facts.get('usage')))}",
+    ]
+    if paused := _mapping(swarm.get("paused")):
+        until = f", until {paused['until']}" if paused.get("until") else ""
+        reason = one_line(f"{paused.get('reason') or 'no reason given'}{until}")
+        lines.insert(1, f"paused  {reason}")
+    config = _mapping(swarm.get("config"))
+    if config and not config.get("ok", True):
+        lines.append(f"config  {one_line(str(config.get('path')))} is bad, the old one is in force")
+        lines += [f"        {one_line(str(problem))}" for problem in config.get("problems") or ()]
+    lines += [f"warning {one_line(str(problem))}" for problem in swarm.get("problems") or ()]
+    if error := facts.get("ledger_error"):
+        lines.append(f"ledger  {one_line(str(error))}")
+    return lines
+
+
+def select(agents: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """Of a large fleet those that are not merely idle, at most :data:`LISTED`; how many not."""
+    if len(agents) <= LISTED:
+        return list(agents), 0
+    busy = [agent for agent in agents if agent.get("state") != "idle"]
+    shown = busy[:LISTED]
+    return shown, len(agents) - len(shown)
+
+
+def agent_row(agent: Mapping[str, Any], reason: int) -> list[str]:
+    """One line of the table; its reason is cut to so many characters, 0 is not at all."""
+    task = _mapping(agent.get("task"))
+    return [
+        str(agent.get("name")),
+        str(agent.get("state")),
+        age(agent.get("since")),
+        ".".join(str(part) for part in (task.get("id"), task.get("attempt")) if part) or "-",
+        _number(agent.get("pid")),
+        _number(agent.get("memory_mb"), " MB"),
+        _number(agent.get("cpu_percent"), "%"),
+        _number(agent.get("restarts")),
+        one_line(str(agent.get("reason") or ""), reason),
+    ]
+
+
+def usage_text(usage: Mapping[str, Any]) -> str:
+    """Tokens and cost; what is unknown is said to be, never zero."""
+    cost = usage.get("cost_usd")
+    money = "cost unknown" if cost is None else f"${cost:.4f}"
+    return (
+        f"{_tokens(usage.get('input_tokens'))} tokens in, "
+        f"{_tokens(usage.get('output_tokens'))} out, {money}"
+    )
+
+
+def _service_row(service: Mapping[str, Any]) -> list[str]:
+    return [
+        str(service.get("name")),
+        str(service.get("state")),
+        age(service.get("since")),
+        "-",
+        _number(service.get("pid")),
+        _number(service.get("memory_mb"), " MB"),
+        _number(service.get("cpu_percent"), "%"),
+        _number(service.get("restarts")),
+        one_line(str(service.get("reason") or ""), REASON),
+    ]
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    known = [f"{count} {one_line(str(name))}" for name, count in counts.items() if count]
+    return ", ".join(known) or "none"
+
+
+def _tokens(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "unknown"
+
+
+def _number(value: object, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}{unit}" if isinstance(value, float) else f"{value}{unit}"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []

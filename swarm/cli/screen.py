@@ -1,0 +1,172 @@
+"""Printing for people: hostile text made harmless, tables, ages.
+
+Titles, reasons, logs and what sessions say come from chat, files and agent CLIs.  Printed as
+they are they could move the cursor, rename the window or forge lines; so everything passes
+:func:`one_line` or :func:`many_lines` first, and ``rich`` gets it as ``Text``, never as markup.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_HOSTILE = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1: cursor, colours, titles
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # invisible, and bidirectional order
+    "\ud800-\udfff"  # lone surrogates cannot be written at all
+    "\U000e0000-\U000e007f"  # invisible tags
+    "]"
+)
+
+_SPACES = re.compile(r"[ \t\r\n\f\v]+")
+
+STYLES = {
+    "idle": "green",
+    "active": "bold cyan",
+    "promoting": "cyan",
+    "demoting": "cyan",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "backoff": "red",
+    "degraded": "bold red",
+    "stopped": "dim",
+    "running": "cyan",
+    "done": "green",
+    "failed": "red",
+    "needs_human": "bold yellow",
+    "cancelled": "dim",
+    "queued": "",
+}
+"""The colour of a state on a terminal."""
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"  # the latter as JSON has it
+
+
+def many_lines(text: str) -> str:
+    """``text`` with every control character but newline and tab made visible."""
+    return _HOSTILE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, limit: int = 0) -> str:
+    """``text`` on one line: white space runs become a space, control characters visible.
+
+    With a ``limit`` it is cut to that many characters, the last of them ``…``.
+    """
+    flat = _HOSTILE.sub(_escape, _SPACES.sub(" ", text).strip())
+    return f"{flat[: limit - 1]}…" if limit and len(flat) > limit else flat
+
+
+def say(text: str = "") -> None:
+    """Print one piece of text for people, made harmless."""
+    click.echo(many_lines(text))
+
+
+def note(text: str) -> None:
+    """A remark that is no part of the output: on standard error."""
+    click.echo(many_lines(text), err=True)
+
+
+def on_terminal() -> bool:
+    """Whether people read the output directly."""
+    return sys.stdout.isatty()
+
+
+def width_of(text: str) -> int:
+    """Columns ``text`` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(c)) for c in text)
+
+
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A plain table: aligned columns two spaces apart, no line ends in a space."""
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    everything = [list(columns), *shown]
+    widths = [max(width_of(row[i]) for row in everything) for i in range(len(columns))]
+    return [
+        "  ".join(
+            cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in everything
+    ]
+
+
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], state: int) -> Table:
+    """The same as a ``rich`` table; column number ``state`` is coloured, the last may be cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for index, column in enumerate(columns):
+        last = index == len(columns) - 1
+        table.add_column(column, no_wrap=True, overflow="ellipsis" if last else "fold")
+    for row in rows:
+        cells = [one_line(cell) for cell in row]
+        table.add_row(
+            *(
+                Text(cell, style=STYLES.get(cell, "") if index == state else "")
+                for index, cell in enumerate(cells)
+            )
+        )
+    return table
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], state: int = -1) -> None:
+    """Print a table, with ``rich`` when people read it directly."""
+    if on_terminal():
+        from rich.console import Console
+
+        Console().print(rich_table(columns, rows, state))
+    else:
+        click.echo("\n".join(table_lines(columns, rows)))
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object; ``null`` where something is unknown."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def seconds_of(stamp: object) -> float | None:
+    """Unix seconds of an RFC 3339 text or of a number; ``None`` for anything else."""
+    if isinstance(stamp, (int, float)):
+        return float(stamp)
+    if not isinstance(stamp, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def age(stamp: object, now: Callable[[], float] = time.time) -> str:
+    """How long ago ``stamp`` was: ``12s``, ``5m``, ``3h``, ``2d``; ``-`` when unknown."""
+    at = seconds_of(stamp)
+    return "-" if at is None else span(max(0.0, now() - at))
+
+
+def span(seconds: float) -> str:
+    """A length of time in one unit: ``0.4s``, ``12s``, ``5m``, ``3h``, ``2d``."""
+    if 0 < seconds < 1:
+        return f"{seconds:.1f}s"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"

@@ -1,0 +1,110 @@
+"""``agentctl task add``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from swarm.cli.arguments import RoleName, TaskName
+from swarm.cli.control import here, poke
+from swarm.cli.role_names import require_role
+from swarm.cli.screen import note, print_json
+from swarm.cli.tasks import opened
+from swarm.errors import ConfigError, UsageError
+from swarm.ledger import NewTask
+
+MAX_INPUT = 512 * 1024
+"""Bytes read from standard input: above what a task may have, so that it is told, not cut."""
+
+
+@click.command("add")
+@click.argument("words", nargs=-1, metavar="[TEXT|-]")
+@click.option("--role", default="builder", type=RoleName(), help="Who should do it (builder).")
+@click.option("--component", default="", metavar="NAME", help="What part it is about.")
+@click.option("--priority", default=0, type=int, help="-100 to 100, the higher goes first (0).")
+@click.option("--title", default="", help="A short name; else the text's first line.")
+@click.option("--repo", metavar="R", help="Another repository than repo.source: path or address.")
+@click.option(
+    "--after", multiple=True, type=TaskName(), help="Only when that task is done; repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1, with the id.")
+def add(
+    words: tuple[str, ...],
+    role: str,
+    component: str,
+    priority: int,
+    title: str,
+    repo: str | None,
+    after: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Add a task and print its id.
+
+    With - the text is read from standard input.  Without a running swarm the task waits.
+
+    \b
+    Examples:
+      agentctl task add "Make 'make test' pass on Python 3.13"
+      agentctl task add --role auditor --component parser - < review.md
+      agentctl task add "Write the release notes" --after k3f9 --after x7a2 --priority 10
+    """
+    places = here()
+    text = read_text(words)
+    require_role(places, role)
+    with opened(places) as ledger:
+        task = ledger.submit(
+            NewTask(
+                prompt=text,
+                role=role,
+                component=component,
+                title=title,
+                priority=priority,
+                repo=None if repo is None else usable_repository(repo),
+                after=tuple(ledger.find(prefix).id for prefix in after),
+            )
+        )
+    heard = poke(places)
+    if as_json:
+        print_json({"version": 1, "id": task, "state": "queued", "swarm_running": heard})
+    else:
+        click.echo(task)
+    if not heard:
+        note("no swarm is running: the task waits for 'agentctl swarm up'")
+
+
+def read_text(words: tuple[str, ...]) -> str:
+    """The task's text from the command line or, for ``-``, from standard input.
+
+    Raises :class:`UsageError` when there is none, or bytes that are no UTF-8.
+    """
+    if words == ("-",):
+        data = sys.stdin.buffer.read(MAX_INPUT)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"standard input is not UTF-8 (byte {error.start})", "give the text in UTF-8"
+            ) from None
+    else:
+        text = " ".join(words)
+    if not text.strip():
+        raise UsageError(
+            "the task's text is empty", 'as in: agentctl task add "Fix the typo", or - for stdin'
+        )
+    return text
+
+
+def usable_repository(repo: str) -> str:
+    """``repo`` as the coordinator can use it: a folder's path made absolute, checked early.
+
+    Raises :class:`UsageError` for what cannot be fetched from.
+    """
+    from swarm.spawner.hub import check_source, normal_source
+
+    try:
+        check_source(repo)
+    except ConfigError as error:
+        what = "; ".join(error.problems).removeprefix("repo.source: ")
+        raise UsageError(f"--repo: {what}", error.remedy) from None
+    return normal_source(repo)

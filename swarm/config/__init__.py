@@ -1,0 +1,1 @@
+"""Text to typed settings, or problems with line numbers.  The only I/O is reading."""

@@ -1,0 +1,94 @@
+"""Where everything of one home lies (product contract, "Places")."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The files of one ``AGENTCTL_HOME``, an absolute path."""
+
+    home: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Places:
+        """The home that ``environ`` names: ``AGENTCTL_HOME``, else ``~/.agentctl``."""
+        named = environ.get("AGENTCTL_HOME")
+        path = Path(named) if named else Path(environ.get("HOME") or "~").expanduser() / ".agentctl"
+        return cls(Path(os.path.abspath(path.expanduser())))
+
+    @property
+    def config(self) -> Path:
+        """``swarm.yaml``, unless ``AGENTCTL_SWARM_CONFIG`` or ``--config`` names another file."""
+        return self.home / "swarm.yaml"
+
+    @property
+    def roles(self) -> Path:
+        """Role files that override the shipped ones key by key."""
+        return self.home / "roles"
+
+    @property
+    def pid_file(self) -> Path:
+        """Locked with flock for the life of the supervisor; its content is for people."""
+        return self.home / "swarm.pid"
+
+    @property
+    def control_socket(self) -> Path:
+        """Unix stream socket, 0600."""
+        return self.home / "control.sock"
+
+    @property
+    def control_token(self) -> Path:
+        """The secret a control request carries, 0600."""
+        return self.home / "control.token"
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file."""
+        return self.home / "ledger.db"
+
+    @property
+    def journal(self) -> Path:
+        """Directory of the journal's JSON-line files."""
+        return self.home / "journal"
+
+    @property
+    def hub(self) -> Path:
+        """Directory of the bare hub repositories, one a source."""
+        return self.home / "hub"
+
+    @property
+    def logs(self) -> Path:
+        """``{supervisor,health,chat,coordinator}.log``, ``agents/``, ``sessions/``."""
+        return self.home / "logs"
+
+    @property
+    def operator_identity(self) -> Path:
+        """The person's own chat identity, made at first use."""
+        return self.home / "identity.json"
+
+    @property
+    def coordinator_identity(self) -> Path:
+        """Our coordinator's chat identity; its id is what our daemons obey."""
+        return self.home / "coordinator.json"
+
+    @property
+    def home_id(self) -> Path:
+        """A random id that marks what belongs to this home."""
+        return self.home / "home.id"
+
+    def agent_log(self, name: str) -> Path:
+        """A daemon's log."""
+        return self.logs / "agents" / f"{name}.log"
+
+    def session_log(self, task: str, attempt: int) -> Path:
+        """The raw stream of one attempt's CLI."""
+        return self.logs / "sessions" / f"{task}.{attempt}.jsonl"
+
+    def service_log(self, name: str) -> Path:
+        """``supervisor``, ``health``, ``chat`` or ``coordinator``."""
+        return self.logs / f"{name}.log"

@@ -1,0 +1,139 @@
+"""The typed form of ``swarm.yaml`` and of a role file (product contract, "swarm.yaml")."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section of the file: unknown keys are problems, defaults are the product's."""
+
+
+class AgentsEntry(_Settings, frozen=True):
+    """So many agents of a role."""
+
+    role: str
+    count: Count = 1
+
+
+class ChatSettings(_Settings, frozen=True):
+    """Where the fleet meets."""
+
+    url: str | None = None
+    listen: str = "127.0.0.1:6667"
+    channel: str = "#agents"
+    coordinators: tuple[str, ...] = ()
+    announcers: tuple[str, ...] = ()
+
+
+class Limits(_Settings, frozen=True):
+    """What the swarm may use."""
+
+    max_active: Count = 5
+    memory_mb: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    cpu_percent: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    max_task_minutes: Seconds = 30
+    stall_minutes: Seconds = 10
+    token_budget: Count | None = None
+    usd_budget: Seconds | None = None
+    budget_window: Literal["total", "day"] = "total"
+    warn_at: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    min_free_memory_mb: Count = 1024
+
+
+class Health(_Settings, frozen=True):
+    """How life is watched."""
+
+    heartbeat_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30
+    misses: Annotated[int, msgspec.Meta(ge=1)] = 3
+    sample_seconds: Annotated[float, msgspec.Meta(gt=0)] = 10
+
+
+class Restart(_Settings, frozen=True):
+    """When a child that died may run again."""
+
+    base_seconds: Seconds = 1
+    cap_seconds: Seconds = 300
+    stable_seconds: Seconds = 300
+    max_restarts: Count = 5
+    window_seconds: Seconds = 1800
+
+
+class StopSettings(_Settings, frozen=True):
+    """How long a session may take to save its work."""
+
+    grace_seconds: Seconds = 10
+
+
+class Repo(_Settings, frozen=True):
+    """The repository the fleet works on."""
+
+    source: str | None = None
+    target: str = "main"
+    author: str | None = None
+    clone: Literal["shared", "copy"] = "shared"
+    checks: tuple[str, ...] = ()
+    check_minutes: Seconds = 10
+    publish: str = "swarm/{target}"
+    max_revisions: Count = 2
+
+
+class Runtime(_Settings, frozen=True):
+    """One agent CLI, as the file says it; defaults are filled in when it is resolved."""
+
+    adapter: Literal["claude", "codex", "opencode", "command", "scripted"] | None = None
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    env: dict[str, str] | None = None
+    pass_env: tuple[str, ...] | None = None
+
+
+class Settings(_Settings, frozen=True):
+    """All of ``swarm.yaml``."""
+
+    version: Literal[1] = 1
+    workspace_base: str = "~/dev/claude"
+    persist: bool = False
+    agents: tuple[AgentsEntry, ...] = (AgentsEntry(role="builder", count=3),)
+    chat: ChatSettings = ChatSettings()
+    limits: Limits = Limits()
+    health: Health = Health()
+    restart: Restart = Restart()
+    stop: StopSettings = StopSettings()
+    repo: Repo = Repo()
+    runtimes: dict[str, Runtime] = {}
+
+
+class RoleLimits(_Settings, frozen=True):
+    """Limits of one role; ``None`` is the swarm's own."""
+
+    memory_mb: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    cpu_percent: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    max_task_minutes: Seconds | None = None
+    stall_minutes: Seconds | None = None
+    token_budget: Count | None = None
+    usd_budget: Seconds | None = None
+
+
+class Role(_Settings, frozen=True):
+    """One role: ``roles/<role>.yaml``, with its prompt read in from ``prompt_file`` beside it."""
+
+    description: str = ""
+    runtime: str = "claude"
+    model: str = ""
+    prompt: str = ""
+    prompt_file: str = ""
+    bypass_permissions: bool = False
+    sandbox: Literal["auto", "required", "off"] = "auto"
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    secrets: dict[str, str] = {}
+    """Variable of the session → ``env:NAME`` or ``file:PATH`` it is taken from."""
+    takes: tuple[str, ...] = ()
+    """Other roles' tasks this one takes too; its own always."""
+    limits: RoleLimits = RoleLimits()

@@ -1,0 +1,115 @@
+"""The commented ``swarm.yaml`` that ``agentctl init`` writes.
+
+Every key is there with its default, so the file loads as it is and changes nothing; a test holds
+it to that.
+"""
+
+from __future__ import annotations
+
+TEMPLATE = """\
+# swarm.yaml: the fleet of `agentctl swarm`.
+# Every key may be left out; the values here are the defaults.
+# After a change: `agentctl swarm reload` (or --dry-run) says what changes, and when it counts.
+version: 1
+
+# One directory for each agent is made below it: workspace, clone and chat identity.
+# Counts for newly spawned agents.
+workspace_base: ~/dev/claude
+
+# true keeps workspaces and identities when the swarm stops.
+# Work that is not in the hub yet is saved to a branch first, either way.
+persist: false
+
+# How many agents of which role.  Roles that come with agentctl: builder, auditor, qa, general;
+# your own are <AGENTCTL_HOME>/roles/<role>.yaml, which also override these key by key.
+agents:
+  - {role: builder, count: 3}
+
+chat:
+  # null: a chat server of the swarm's own.  Or ws://… wss://… of any agentchat server.
+  # Counts after a restart of the swarm, as do listen and channel.
+  url: null
+  # Where the swarm's own server listens; port 0 takes a free one.
+  listen: 127.0.0.1:6667
+  # In quotes: '#' begins a comment.
+  channel: "#agents"
+  # Agent ids whose assignments are obeyed, beside our own coordinator's.
+  coordinators: []
+  # Agent ids whose task announcements are taken in; "*" for anyone on the channel.
+  announcers: []
+
+# What the swarm may use.  All of it counts at once on reload.
+limits:
+  # Sessions at the same time, in the whole swarm.
+  max_active: 5
+  # Memory of one session with all its processes; null is no limit.
+  memory_mb: null
+  # Processor of one session, 100 is one core; null is no limit.
+  cpu_percent: null
+  # Wall clock of one session; 0 is no limit.
+  max_task_minutes: 30
+  # A session with no output and no processor time for so long is ended; 0 is never.
+  stall_minutes: 10
+  # Tokens and dollars of the whole swarm, in all or per day; null is no limit.
+  token_budget: null
+  usd_budget: null
+  budget_window: total            # total | day
+  # Say so when this share of a budget is spent.
+  warn_at: 0.8
+  # No session starts while less memory is free on the machine; 0 does not look.
+  min_free_memory_mb: 1024
+
+health:
+  # A daemon that misses so many heartbeats in a row is restarted; one is never enough.
+  heartbeat_seconds: 30
+  misses: 3
+  # How often memory and processor use are measured.
+  sample_seconds: 10
+
+# When a child that crashed runs again: after 1, 2, 4 … seconds, at most cap_seconds.
+restart:
+  base_seconds: 1
+  cap_seconds: 300
+  # Running this long begins again at base_seconds.
+  stable_seconds: 300
+  # More restarts than this within the window: degraded, until `agentctl agent restart`.
+  # 0 never gives up.
+  max_restarts: 5
+  window_seconds: 1800
+
+stop:
+  # From the polite signal to the kill, for a session to save its work.
+  grace_seconds: 10
+
+# The repository the fleet works on.  Counts after a restart of the swarm.
+repo:
+  # A directory or git address.  null: the repository `swarm up` is run in, else an empty one.
+  source: null
+  # The branch that tasks start from and are meant for.
+  target: main
+  # Author of commits, "Name <mail@example.org>"; null is your own git identity.
+  author: null
+  # shared: clones borrow objects from the hub, read-only (fast).  copy: full clones.
+  clone: shared
+  # Commands that must pass before a task's branch lands, and how long they may take in all.
+  checks: []
+  check_minutes: 10
+  # The branch of the source that landed work is published to.
+  publish: "swarm/{target}"
+  # How often a reviewed task may be sent back.
+  max_revisions: 2
+
+# The agent CLIs; a role names one.  claude, codex, opencode and scripted (a stand-in without a
+# model, to try a set-up for free) need no entry here.  Counts for newly spawned agents.
+# runtimes:
+#   claude:
+#     adapter: claude             # claude | codex | opencode | command | scripted
+#     command: [claude]           # the program and its leading arguments
+#     args: []                    # extra arguments
+#     env: {}                     # variables to set
+#     pass_env: [ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL]   # variables to pass on
+#   mine:                         # any other CLI, by template
+#     adapter: command
+#     command: [my-agent, --cwd, "{workspace}", --prompt-file, "{prompt_file}"]
+runtimes: {}
+"""

@@ -1,0 +1,1 @@
+"""Announces, arbitrates, assigns, watches leases and takes in tasks."""

@@ -1,0 +1,204 @@
+"""What the coordinator knows, as frozen values.
+
+Mappings are never changed in place: a step that changes one makes a copy.  Times are monotonic
+seconds.  Everything here is a view: the ledger owns tasks and leases, the supervisor owns agents;
+a coordinator that starts again builds it anew from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from swarm.core.model import AgentState
+from swarm.wire.lifeline import AgentFact
+from swarm.wire.work import TaskRef
+
+FIRST_WAIT, WAIT_CAP = 1.0, 30.0
+"""Seconds until an announcement nobody claimed is made again: 1, 2, 4 … 30."""
+FIRST_RESEND = 2.0
+"""Seconds until an ``ASSIGN`` nobody answered is sent again; doubles."""
+START_SECONDS = 30.0
+"""An assignment whose session has not started by then is taken back."""
+MAX_OFFERED = 3
+"""Agents named in one announcement, at most (rules, "Announcing")."""
+SLOT_MS = 50
+"""Milliseconds a not-offered agent's place in the spread of claims is wide."""
+ANSWER_BURST, ANSWERS_PER_SECOND = 5.0, 1.0
+"""Refusals told to strangers: a flood of theirs must not become one of ours."""
+DEFAULT_ROLE = "builder"
+"""Of an announcement that names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What does not change while a coordinator lives."""
+
+    me: str
+    """Its own bare agent id."""
+    lease_seconds: float = 90.0
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Every known role and the other roles' tasks it takes; its own always."""
+
+    def takes(self, agent_role: str) -> frozenset[str]:
+        """The roles of the tasks an agent of ``agent_role`` takes."""
+        return frozenset((agent_role, *self.roles.get(agent_role, ())))
+
+    def known(self, role: str) -> bool:
+        """Whether any agent could ever take a task of this role."""
+        return role in self.roles or any(role in taken for taken in self.roles.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued task that could start."""
+
+    id: str
+    role: str
+    component: str
+    title: str
+    priority: int
+    fence: int = 0
+    """Of the last lease it had: a lease with this fence, or an older one, is over."""
+    last_agent: str = ""
+    """Who worked on it last: its workspace has the branch, and the session to go on with."""
+
+    @property
+    def ref(self) -> TaskRef:
+        """As the channel sees it: never with the prompt."""
+        return TaskRef(
+            id=self.id,
+            role=self.role,
+            component=self.component,
+            title=self.title,
+            priority=self.priority,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A task that is announced and not yet claimed."""
+
+    task: Waiting
+    to: tuple[str, ...]
+    """Names of the agents that were asked to claim at once."""
+    tried: frozenset[str]
+    """Everyone it was ever offered to."""
+    again_at: float
+    wait: float = FIRST_WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Leased; where its commits start is being found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigning:
+    """``ASSIGN`` was sent; not yet heard to have started."""
+
+    until: float
+    again_at: float
+    wait: float = FIRST_RESEND
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Its session runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The supervisor was told to end it; its last report is awaited."""
+
+
+Phase: TypeAlias = Preparing | Assigning | Working | Revoked
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One task in one agent's hands."""
+
+    task: Waiting
+    fence: int
+    agent: str
+    """Its name; ``@<id>`` for one that is not of our fleet."""
+    agent_id: str
+    phase: Phase
+    expires: float
+    seen: bool = False
+    """The supervisor's free slots already take it into account."""
+    prompt: str = ""
+    """Kept only for an agent that is not of our fleet: its ``ASSIGN`` carries it."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is held outside of our fleet, where no lifeline reaches."""
+        return self.agent.startswith("@")
+
+    @property
+    def begun(self) -> bool:
+        """Whether its session has started, as far as is known."""
+        return isinstance(self.phase, Working | Revoked)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All of it."""
+
+    settings: Settings
+    ready: bool = False
+    """The supervisor's snapshot has come; before it nothing is given out."""
+    online: bool = False
+    """We are on the channel."""
+    coordinators: tuple[str, ...] = ()
+    announcers: tuple[str, ...] = ()
+    agents: Mapping[str, AgentFact] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Agent id → name, of our fleet."""
+    free: int = 0
+    """Promotions the gate would allow, as the supervisor last said."""
+    offers: Mapping[str, Offer] = field(default_factory=dict)
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    denials: Mapping[str, int] = field(default_factory=dict)
+    """How often in a row a task was given back before it began."""
+    wake: float | None = None
+    """When the next delayed task may be looked at again."""
+    answers: float = ANSWER_BURST
+    answered_at: float = 0.0
+
+
+def committed(state: State) -> int:
+    """Slots spoken for that the supervisor does not know of yet."""
+    unseen = sum(not (lease.seen or lease.foreign) for lease in state.leases.values())
+    return len(state.offers) + unseen
+
+
+def spare(state: State) -> int:
+    """How many more tasks may be announced."""
+    return state.free - committed(state)
+
+
+def lease_of(state: State, agent_id: str) -> Lease | None:
+    """What an agent holds, if anything."""
+    return next((one for one in state.leases.values() if one.agent_id == agent_id), None)
+
+
+def idle_agents(state: State, besides: str = "") -> list[AgentFact]:
+    """Agents that could claim now: idle, holding nothing, asked for nothing else.
+
+    Those asked for task ``besides`` count as free: it is about to be offered anew.
+    """
+    busy = {name for task, offer in state.offers.items() if task != besides for name in offer.to}
+    busy.update(lease.agent for lease in state.leases.values())
+    return [
+        fact
+        for fact in state.agents.values()
+        if fact.state is AgentState.IDLE and not fact.task and fact.name not in busy
+    ]
+
+
+def without(mapping: Mapping[str, object], key: str) -> dict[str, object]:
+    """A copy that lacks ``key``."""
+    return {k: v for k, v in mapping.items() if k != key}

@@ -1,0 +1,188 @@
+"""The promotion gate: may another session start now, and if not, why and when to ask again.
+
+The same facts answer both questions that are asked of it: how many promotions to offer the
+coordinator (:func:`slots`), and whether one that asks may start (:func:`judge`, :func:`admit`);
+so nothing is announced that cannot start (rules, "Announcing").  The gate reads no clock and no
+machine: memory, spending and quota are plain facts that the shell measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+FULL_RETRY = 1.0
+"""Seconds after which a full fleet is worth asking again; the slots report comes sooner."""
+MEMORY_RETRY = 10.0
+UNKNOWN_RETRY = 30.0
+"""For a pause or a budget with no known end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """No promotions: asked for by a person, or for a quota.  ``until`` in the gate's time."""
+
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent and what has been; a limit of ``None`` is none, spent ``None`` unknown."""
+
+    token_limit: int | None = None
+    usd_limit: float | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    resets_at: float | None = None
+    """When a day's budget starts again, in the gate's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """All the gate looks at."""
+
+    active: int = 0
+    """Sessions that run or were granted and have not ended."""
+    max_active: int = 5
+    stopping: bool = False
+    pauses: tuple[Pause, ...] = ()
+    free_memory_mb: int | None = None
+    """``None`` where it cannot be read: then it closes nothing."""
+    min_free_memory_mb: int = 0
+    """Below it, no promotions; 0 asks nothing."""
+    session_memory_mb: int | None = None
+    """What one session may take, where limited: so many fit into what is free."""
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """So many more may start."""
+
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """None may start."""
+
+    reason: str
+    retry_after: float
+    """Seconds, more than 0."""
+
+
+Verdict: TypeAlias = Open | Closed
+
+
+def judge(facts: GateFacts, now: float) -> Verdict:
+    """The gate's state; reasons are checked from the most lasting to the most passing."""
+    if facts.stopping:
+        return Closed("the swarm is stopping", UNKNOWN_RETRY)
+    for pause in facts.pauses:
+        if pause.until is None or pause.until > now:
+            wait = UNKNOWN_RETRY if pause.until is None else pause.until - now
+            return Closed(f"paused: {pause.reason}" if pause.reason else "paused", wait)
+    if spent := _spent(facts.budget):
+        resets = facts.budget.resets_at
+        wait = resets - now if resets is not None and resets > now else UNKNOWN_RETRY
+        return Closed(spent, wait)
+    if facts.max_active == 0:
+        return Closed("limits.max_active is 0", UNKNOWN_RETRY)
+    if facts.active >= facts.max_active:
+        return Closed(f"{facts.active} of {facts.max_active} sessions are active", FULL_RETRY)
+    fits = _fits(facts)
+    if fits == 0:
+        return Closed(
+            f"{facts.free_memory_mb} MB of memory are free, limits.min_free_memory_mb is "
+            f"{facts.min_free_memory_mb}",
+            MEMORY_RETRY,
+        )
+    free = facts.max_active - facts.active
+    return Open(free if fits is None else min(free, fits))
+
+
+def slots(facts: GateFacts, now: float) -> tuple[int, str]:
+    """How many promotions to offer, and the reason when none."""
+    match judge(facts, now):
+        case Open(free):
+            return free, ""
+        case Closed(reason):
+            return 0, reason
+
+
+def _spent(budget: Budget) -> str:
+    """Why the budget closes the gate, or nothing.  Unknown spending closes nothing."""
+    if budget.token_limit is not None and (budget.tokens or 0) >= budget.token_limit:
+        return f"the token budget is spent: {budget.tokens or 0} of {budget.token_limit}"
+    if budget.usd_limit is not None and (budget.usd or 0.0) >= budget.usd_limit:
+        return f"the budget is spent: ${budget.usd or 0.0:.2f} of ${budget.usd_limit:.2f}"
+    return ""
+
+
+def _fits(facts: GateFacts) -> int | None:
+    """How many sessions the free memory allows; ``None`` when memory asks nothing."""
+    if facts.free_memory_mb is None or facts.min_free_memory_mb == 0:
+        return None
+    spare = facts.free_memory_mb - facts.min_free_memory_mb
+    if spare < 0:
+        return 0
+    if facts.session_memory_mb is None:
+        return None
+    # The reserve is what must stay free *before* a start, so one always fits into no less.
+    return 1 + spare // facts.session_memory_mb
+
+
+# -- promotions that wait for an answer ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A daemon holds an assignment and asks to start its session."""
+
+    agent: str
+    task: str
+    fence: int
+    since: float
+    priority: int = 0
+    known: bool = True
+    """Whether the work itself has come (or will come by chat): without it nothing can start."""
+    obstacle: str = ""
+    """Why this one cannot start whatever the gate says, e.g. a sandbox that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answers to a set of pending promotions; who is in neither still waits for its work."""
+
+    granted: tuple[Pending, ...] = ()
+    denied: tuple[tuple[Pending, Closed], ...] = ()
+
+
+WORK_WAIT_SECONDS = 5.0
+"""How long a promotion waits for the coordinator's word about its work."""
+
+
+def admit(pending: Iterable[Pending], facts: GateFacts, now: float) -> Admission:
+    """Answer each promotion: by priority, then by age; one that cannot start delays no other."""
+    granted: list[Pending] = []
+    denied: list[tuple[Pending, Closed]] = []
+    verdict = judge(facts, now)
+    for one in sorted(pending, key=lambda p: (-p.priority, p.since, p.agent)):
+        if one.obstacle:
+            denied.append((one, Closed(one.obstacle, UNKNOWN_RETRY)))
+        elif isinstance(verdict, Closed):
+            denied.append((one, verdict))
+        elif one.known:
+            granted.append(one)
+            verdict = _one_less(verdict)
+        elif now - one.since >= WORK_WAIT_SECONDS:
+            denied.append((one, Closed("the coordinator does not know it", FULL_RETRY)))
+    return Admission(tuple(granted), tuple(denied))
+
+
+def _one_less(verdict: Open) -> Verdict:
+    if verdict.slots > 1:
+        return Open(verdict.slots - 1)
+    return Closed("the last free slot was just taken", FULL_RETRY)

@@ -1,0 +1,175 @@
+"""The words everything else is written in: states, outcomes, usage, names.
+
+One enum a concept, spelled as the product contract spells it ("States"), so that no two
+packages can disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+
+class ChildState(StrEnum):
+    """A child process of the supervisor, daemon or service."""
+
+    STOPPED = "stopped"
+    SPAWNING = "spawning"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    DEGRADED = "degraded"
+
+
+class AgentState(StrEnum):
+    """An agent as shown to people.  A crash is a reason, not a state."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    PROMOTING = "promoting"
+    ACTIVE = "active"
+    DEMOTING = "demoting"
+    BACKOFF = "backoff"
+    DEGRADED = "degraded"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class TaskState(StrEnum):
+    """A task's life.  Why a queued one does not start is a reason beside it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    REVIEW = "review"
+    LANDING = "landing"
+    DONE = "done"
+    NEEDS_HUMAN = "needs_human"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def ended(self) -> bool:
+        """Whether a waiter may stop waiting (``needs_human`` included, rules "Outcomes")."""
+        return self not in LIVE_TASK_STATES
+
+
+LIVE_TASK_STATES = frozenset(
+    {TaskState.QUEUED, TaskState.RUNNING, TaskState.REVIEW, TaskState.LANDING}
+)
+
+
+class TaskResult(StrEnum):
+    """What ``done`` means for a task."""
+
+    MERGED = "merged"
+    BRANCH = "branch"
+    ANSWER = "answer"
+    NOOP = "noop"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    STALLED = "stalled"
+    QUOTA = "quota"
+    OVERFLOW = "overflow"
+    DENIED = "denied"
+    OVER_BUDGET = "over_budget"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class Containment(StrEnum):
+    """What holds a session's process tree together, strongest first (rules, session trees)."""
+
+    PID_NAMESPACE = "pid_namespace"
+    CGROUP = "cgroup"
+    DESCENT = "descent"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or more sessions; ``None`` is *unknown*, never zero."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+    def plus(self, other: Usage) -> Usage:
+        """The sum, field by field; unknown plus known is the known part."""
+        return Usage(
+            *(
+                _sum(getattr(self, field.name), getattr(other, field.name))
+                for field in fields(Usage)
+            )
+        )
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    if a is None:
+        return b
+    return a if b is None else a + b
+
+
+MAX_AGENT_NAME = 32
+MAX_ROLE_NAME = 22
+"""An agent's name is ``swarm-<role>-NNN`` and at most 32 characters (rules "Fleet commands")."""
+
+_ROLE = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?\Z")
+_AGENT_NAME = re.compile(r"swarm-(?P<role>[a-z0-9_-]+)-(?P<index>[0-9]{3,})\Z")
+_COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_CHANNEL = re.compile(r"#[A-Za-z0-9_-]{1,31}\Z")
+_AGENT_ID = re.compile(r"@?[0-9a-f]{16}\Z")
+
+
+def is_role(text: str) -> bool:
+    """Whether ``text`` may name a role: 1–22 of ``a-z 0-9 _ -``, no dash at either end."""
+    return len(text) <= MAX_ROLE_NAME and bool(_ROLE.match(text))
+
+
+def is_component(text: str) -> bool:
+    """Whether ``text`` may name a component: 1–64 of letters, digits, ``. _ -``."""
+    return bool(_COMPONENT.match(text))
+
+
+def is_channel(text: str) -> bool:
+    """Whether ``text`` is an agentchat channel name."""
+    return bool(_CHANNEL.match(text))
+
+
+def is_agent_id(text: str) -> bool:
+    """Whether ``text`` is an agentchat id: 16 hex digits, with or without the leading ``@``."""
+    return bool(_AGENT_ID.match(text))
+
+
+def bare_id(agent_id: str) -> str:
+    """An agent id without its leading ``@``: the form used everywhere inside the program."""
+    return agent_id.removeprefix("@")
+
+
+def agent_name(role: str, index: int) -> str:
+    """``swarm-builder-003`` for ``("builder", 3)``; raises ``ValueError`` for a name too long."""
+    name = f"swarm-{role}-{index:03d}"
+    if not is_role(role) or index < 1 or len(name) > MAX_AGENT_NAME:
+        raise ValueError(f"no agent can be called {name!r}")
+    return name
+
+
+def split_agent_name(name: str) -> tuple[str, int] | None:
+    """The role and index of an agent's name, or ``None`` when it is not one."""
+    match = _AGENT_NAME.match(name)
+    if match is None or not is_role(match["role"]) or len(name) > MAX_AGENT_NAME:
+        return None
+    return match["role"], int(match["index"])
+
+
+def task_branch(agent: str, task: str) -> str:
+    """The branch of a task first attempted by ``agent`` (product "Promotion")."""
+    return f"swarm/{agent}/{task}"

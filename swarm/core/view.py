@@ -1,0 +1,207 @@
+"""The journal, folded: the story of one agent for people, and what status wants to know of it.
+
+Entries come as read from the journal's JSON lines, oldest first; lines of unknown kinds and
+damaged ones are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from swarm.core import journal as j
+from swarm.core.life import describe_status
+
+Line = Mapping[str, object]
+
+
+def story(lines: Iterable[Line], child: str) -> Iterator[str]:
+    """What happened to ``child``, one line each: ``<ts>  <what>``.
+
+    What happened to the whole swarm is told too from the child's first entry on, as it explains
+    the rest (a stop, a pause, a killed supervisor).
+    """
+    begun = False
+    for ts, entry in _entries(lines):
+        about = getattr(entry, "child", "")
+        if about not in ("", child):
+            continue
+        begun = begun or about == child
+        if begun and (text := tell(entry)):
+            yield f"{ts}  {text}"
+
+
+def tell(entry: j.Entry) -> str:
+    """One entry in words, without its time and its child's name."""
+    match entry:
+        case j.ChildSpawned(pid=pid):
+            return f"spawned (pid {pid})"
+        case j.ChildReady():
+            return "ready"
+        case j.ChildUnresponsive(reason=reason):
+            return f"unresponsive: {reason}"
+        case j.ChildExited(status=status, asked=True):
+            return f"exited as asked ({describe_status(status)})"
+        case j.ChildExited(status=status, reason=reason):
+            return reason or f"crashed, {describe_status(status)}"
+        case j.ChildBackoff(seconds=seconds):
+            return f"restarts in {seconds:.3g} s" if seconds > 0 else "restarts at once"
+        case j.ChildDegraded(reason=reason):
+            return f"degraded: {reason}; `agentctl agent restart {entry.child}` brings it back"
+        case j.ChildStopped(reason=reason):
+            return _with("stopped", reason)
+        case j.RestartAsked():
+            return "restart asked for"
+        case _:
+            return _tell_work(entry)
+
+
+def _tell_work(entry: j.Entry) -> str:
+    match entry:
+        case j.Promoted(task=task):
+            return f"promoted for {task}"
+        case j.PromotionDenied(task=task, reason=reason):
+            return f"promotion for {task} denied: {reason}"
+        case j.SessionStarted(task=task, attempt=attempt, pid=pid):
+            nth = f", attempt {attempt}" if attempt else ""
+            return f"session for {task} started{nth} (pid {pid})"
+        case j.SessionEnded(task=task, outcome=outcome, reason=reason, commits=commits):
+            made = f", {commits} commit{'s' * (commits != 1)} on {entry.branch}" if commits else ""
+            return _with(f"session for {task} ended: {outcome}{made}", reason)
+        case j.SessionKillAsked(task=task, reason=reason):
+            return _with(f"session for {task} told to end", reason)
+        case j.TaskLost(task=task, reason=reason):
+            return _with(f"lost {task}, which is queued again", reason)
+        case j.TaskReported(task=task, outcome=outcome):
+            return f"its report for {task} was found on disk: {outcome}"
+        case j.WorkspaceAdopted():
+            return "its workspace was taken over from an earlier run"
+        case j.WorkspaceRemoved(saved=saved):
+            return _with(
+                "its workspace was removed", f"work saved to {', '.join(saved)}" * bool(saved)
+            )
+        case j.WorkspaceKept(reason=reason):
+            return f"its workspace was kept: {reason}"
+        case _:
+            return _tell_swarm(entry)
+
+
+def _tell_swarm(entry: j.Entry) -> str:
+    match entry:
+        case j.SwarmStarted(pid=pid):
+            return f"the swarm started (supervisor pid {pid})"
+        case j.SwarmStopped(reason=reason):
+            return _with("the swarm stopped", reason)
+        case j.StopAsked(how=how):
+            return f"the swarm was told to stop ({how})"
+        case j.Scaled(before=before, after=after):
+            return f"scaled from {_fleet(before)} to {_fleet(after)}"
+        case j.Paused(reason=reason):
+            return _with("promotions paused", reason)
+        case j.Resumed():
+            return "promotions resumed"
+        case j.Reloaded(changes=changes):
+            return _with("configuration reloaded", ", ".join(changes))
+        case j.ReloadRefused():
+            return "configuration is bad, the old one stays in force"
+        case j.ZygoteDied():
+            return "the zygote died and was started again"
+        case _:
+            return ""
+
+
+def _with(text: str, more: str) -> str:
+    return f"{text}: {' '.join(more.split())}" if more else text
+
+
+def _fleet(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{role}={count}" for role, count in counts.items()) or "nothing"
+
+
+def _entries(lines: Iterable[Line]) -> Iterator[tuple[str, j.Entry]]:
+    for line in lines:
+        entry = j.read(line)
+        if entry is not None:
+            yield str(line.get("ts", "")), entry
+
+
+# -- facts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFacts:
+    """What the journal knows of one child; times are the journal's own text."""
+
+    name: str
+    spawned: int = 0
+    crashes: int = 0
+    last_crash: str = ""
+    last_crash_at: str = ""
+    sessions: int = 0
+    outcomes: tuple[tuple[str, int], ...] = ()
+    """How its sessions ended, outcome and number, by name."""
+    last_task: str = ""
+    commits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the journal knows of the swarm."""
+
+    children: Mapping[str, ChildFacts]
+    started_at: str = ""
+    """When the last supervisor started."""
+    clean: bool = True
+    """Whether the last supervisor that started has also stopped, so far as the journal goes."""
+    paused: str | None = None
+    """Reason of a pause in force at the end of the journal; ``None`` when there is none."""
+    scaled_to: Mapping[str, int] | None = None
+    """The last ``scale`` since the start, role → count."""
+
+
+def facts(lines: Iterable[Line]) -> Facts:
+    """Fold a journal."""
+    children: dict[str, ChildFacts] = {}
+    whole = Facts(children)
+    for ts, entry in _entries(lines):
+        name = getattr(entry, "child", "")
+        if name:
+            known = children.get(name, ChildFacts(name))
+            children[name] = _fold_child(known, ts, entry)
+        else:
+            whole = _fold_swarm(whole, ts, entry)
+    return whole
+
+
+def _fold_child(known: ChildFacts, ts: str, entry: j.Entry) -> ChildFacts:
+    match entry:
+        case j.ChildSpawned():
+            return replace(known, spawned=known.spawned + 1)
+        case j.ChildBackoff(reason=reason) | j.ChildDegraded(reason=reason):
+            return replace(known, crashes=known.crashes + 1, last_crash=reason, last_crash_at=ts)
+        case j.SessionStarted(task=task):
+            return replace(known, sessions=known.sessions + 1, last_task=task)
+        case j.SessionEnded(outcome=outcome, commits=commits):
+            ended = dict(known.outcomes)
+            ended[outcome] = ended.get(outcome, 0) + 1
+            return replace(
+                known, outcomes=tuple(sorted(ended.items())), commits=known.commits + commits
+            )
+        case _:
+            return known
+
+
+def _fold_swarm(whole: Facts, ts: str, entry: j.Entry) -> Facts:
+    match entry:
+        case j.SwarmStarted():
+            return replace(whole, started_at=ts, clean=False, scaled_to=None)
+        case j.SwarmStopped():
+            return replace(whole, clean=True)
+        case j.Paused(reason=reason):
+            return replace(whole, paused=reason)
+        case j.Resumed():
+            return replace(whole, paused=None)
+        case j.Scaled(after=after):
+            return replace(whole, scaled_to=after)
+        case _:
+            return whole

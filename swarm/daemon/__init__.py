@@ -1,0 +1,1 @@
+"""The light child: its pure machine, its selectors loop, its outbox."""

@@ -1,0 +1,200 @@
+"""From a job to a running tree: prompt, adapter, environment, sandbox, and the launch itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swarm.daemon import memory
+from swarm.daemon.session import RawLog, Session
+from swarm.daemon.state import Job
+from swarm.sandbox import kernel
+from swarm.sandbox.environment import prepare_state, session_environment
+from swarm.sandbox.grants import session_rules
+from swarm.sandbox.landlock import LandlockRules
+from swarm.sandbox.launch import Command, Confinement, launch
+from swarm.sandbox.probe import MINIMUM_ABI
+from swarm.sandbox.trees import marker
+from swarm.sessions.model import Launch, LaunchRequest
+from swarm.sessions.prompt import Assignment, compose
+from swarm.sessions.registry import adapter
+from swarm.spawner.author import git_identity
+from swarm.spawner.clone import borrowed_paths, checkout_prelude, freshen
+from swarm.spawner.context import begin_task
+from swarm.spawner.git import is_safe_ref
+from swarm.spawner.refs import read_ref
+from swarm.spawner.workspace import Workspace, prepare_task
+from swarm.wire.lifeline import RepoWork, Work
+from swarm.wire.spawn import DaemonSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What this daemon runs sessions with."""
+
+    spec: DaemonSpec
+    workspace: Workspace
+    sandboxed: bool
+    """A file-system sandbox will be in force."""
+
+    @property
+    def refuses(self) -> str:
+        """Why no session may run at all: the role requires a sandbox the kernel has not."""
+        if self.spec.sandbox == "required" and not self.sandboxed:
+            return f"role {self.spec.role} requires a sandbox, and this kernel has no Landlock"
+        return ""
+
+    @property
+    def bypass(self) -> bool:
+        """Whether the CLI's own permission prompts are off (rules, "The sandbox")."""
+        return self.spec.bypass_permissions and self.sandboxed
+
+    @property
+    def trouble(self) -> str:
+        """What a person should know about it; empty when all is as the role wants it."""
+        if self.refuses:
+            return self.refuses
+        if self.spec.bypass_permissions and not self.sandboxed:
+            return "no sandbox in force: the CLI's permission prompts stay on"
+        return ""
+
+
+def can_confine(spec: DaemonSpec) -> bool:
+    """Whether sessions of ``spec`` get a file-system sandbox: the role wants it, the kernel can."""
+    return spec.sandbox != "off" and kernel.landlock_abi() >= MINIMUM_ABI
+
+
+def start(means: Means, job: Job) -> Session:
+    """Launch the session of ``job``; its raw output goes to ``logs/sessions/`` of the home.
+
+    Raises :class:`~swarm.errors.SwarmError` when it cannot be started at all, ``OSError`` when the
+    disk will not take what it needs.
+    """
+    spec, workspace, work = means.spec, means.workspace, job.work
+    out = prepare_task(workspace, work.task)
+    memory.save_current(workspace, memory.Current(work.task, job.fence, work.title, work.repo))
+    repo = work.repo
+    context = begin_task(workspace, work)
+    if repo is None:
+        os.makedirs(workspace.repo, mode=0o700, exist_ok=True)
+    cli = adapter(spec.runtime.adapter)
+    request = _request(means, work, out, context)
+    how = cli.launch(request)
+    prepare_state(workspace.state, how.directories, how.files, how.links)
+    env = _environment(spec, workspace, work, how, out)
+    rules = _rules(means, work, how, out, env) if means.sandboxed else None
+    confinement = Confinement(
+        landlock=rules,
+        marker=marker(spec.home_id, work.task, job.fence),
+        tmp=workspace.tmp,
+    )
+    prelude: tuple[Command, ...] = ()
+    if repo is not None:
+        freshen(workspace, new_task=True)
+        prelude = _prelude(workspace, repo, env)
+    memory.mark_used(workspace)
+    tree = launch(Command(how.argv, workspace.repo, env), prelude, confinement)
+    before = memory.used_before(workspace, work.resume_session)
+    return Session(
+        job,
+        tree,
+        cli.parser(before),
+        tells_result=cli.tells_result,
+        log=RawLog(f"{spec.home}/logs/sessions/{work.task}.{work.attempt}.jsonl"),
+    )
+
+
+def _prelude(workspace: Workspace, repo: RepoWork, env: Mapping[str, str]) -> tuple[Command, ...]:
+    """What git has to do first; each step left out starts the session 5 ms sooner."""
+    ref = f"refs/remotes/origin/{repo.target}"
+    current = is_safe_ref(ref) and read_ref(f"{workspace.repo}/.git", ref) == repo.base
+    return checkout_prelude(
+        workspace.repo,
+        repo.branch,
+        repo.start,
+        env,
+        "" if current else repo.target,
+        repo.base,
+        clean=not memory.is_clean(workspace),
+    )
+
+
+def _request(means: Means, work: Work, out: str, context: str) -> LaunchRequest:
+    spec, workspace = means.spec, means.workspace
+    prompt = compose(
+        Assignment(
+            task_id=work.task,
+            prompt=work.prompt,
+            agent=spec.name,
+            role=spec.role,
+            role_prompt=spec.role_prompt,
+            workspace=workspace.repo,
+            out_dir=out,
+            branch=work.repo.branch if work.repo is not None else "",
+            component=work.component,
+            title=work.title,
+            earlier=work.earlier,
+            context=context,
+            resumed=work.resume_session is not None,
+        )
+    )
+    return LaunchRequest(
+        runtime=spec.runtime,
+        prompt=prompt,
+        prompt_file=os.path.join(workspace.state, "prompt.md"),
+        workspace=workspace.repo,
+        out_dir=out,
+        state_dir=workspace.state,
+        task_id=work.task,
+        model=spec.model,
+        resume_session=work.resume_session,
+        bypass_permissions=means.bypass,
+        environ=spec.environ,
+    )
+
+
+def _environment(
+    spec: DaemonSpec, workspace: Workspace, work: Work, how: Launch, out: str
+) -> dict[str, str]:
+    extra = dict(how.env)
+    if work.repo is not None:
+        extra |= git_identity(work.repo.author_name, work.repo.author_email, spec.name)
+    return session_environment(
+        spec.environ,
+        home=workspace.state,
+        tmp=workspace.tmp,
+        runtime_env=spec.runtime.env,
+        pass_env=spec.runtime.pass_env,
+        secrets=spec.secrets,
+        extra=extra,
+        task=work.task,
+        out=out,
+    )
+
+
+def _rules(
+    means: Means, work: Work, how: Launch, out: str, env: Mapping[str, str]
+) -> LandlockRules:
+    spec, workspace, repo = means.spec, means.workspace, work.repo
+    person = spec.environ.get("HOME", "")
+    return session_rules(
+        repo=workspace.repo,
+        out=out,
+        tmp=workspace.tmp,
+        state=workspace.state,
+        notes=workspace.notes,
+        programs=how.argv,
+        env=env,
+        borrowed=borrowed_paths(repo.hub, repo.clone) if repo is not None else (),
+        read=(*how.read_paths, *(_expanded(path, person) for path in spec.read)),
+        write=(*how.write_paths, *(_expanded(path, person) for path in spec.write)),
+        hidden=(spec.home, workspace.path, *((person,) if person else ())),
+    )
+
+
+def _expanded(path: str, person: str) -> str:
+    """``~`` is the person's home, not the session's."""
+    if path == "~" or path.startswith("~/"):
+        return person + path[1:]
+    return path

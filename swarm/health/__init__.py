@@ -1,0 +1,1 @@
+"""Samples of whole process trees; reports, never kills."""

@@ -1,0 +1,274 @@
+"""The SQLite file under the ledger: opening, its schema, transactions, and errors for people."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from swarm.errors import LedgerError
+
+SCHEMA_VERSION = 1
+"""``PRAGMA user_version`` of files this program reads."""
+APPLICATION_ID = 0x61637477
+"""``PRAGMA application_id``: ``actw``, so that ``file`` and we can tell a ledger apart."""
+BUSY_SECONDS = 5.0
+"""How long a call waits for another process's transaction; those take milliseconds."""
+
+SCHEMA = (
+    """CREATE TABLE tasks (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        role TEXT NOT NULL,
+        component TEXT NOT NULL,
+        title TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        repo TEXT,
+        reason TEXT NOT NULL DEFAULT '',
+        result TEXT,
+        answer TEXT NOT NULL DEFAULT '',
+        branch TEXT,
+        commits TEXT,
+        blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked >= 0),
+        not_before REAL,
+        fence INTEGER NOT NULL DEFAULT 0,
+        agent TEXT NOT NULL DEFAULT '',
+        agent_id TEXT NOT NULL DEFAULT '',
+        held INTEGER NOT NULL DEFAULT 0,
+        lease_seconds REAL NOT NULL DEFAULT 0,
+        lease_until REAL,
+        lost INTEGER NOT NULL DEFAULT 0,
+        sender TEXT,
+        sender_ref TEXT,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        ended_at REAL
+    )""",
+    # A prompt may be 256 KiB, and an UPDATE writes its whole row: it lies apart.
+    "CREATE TABLE prompts (task INTEGER PRIMARY KEY REFERENCES tasks(seq), text TEXT NOT NULL)",
+    """CREATE INDEX tasks_ready ON tasks(role, priority DESC, seq)
+        WHERE state = 'queued' AND blocked = 0""",
+    """CREATE INDEX tasks_delayed ON tasks(not_before)
+        WHERE state = 'queued' AND not_before IS NOT NULL""",
+    "CREATE INDEX tasks_held ON tasks(seq) WHERE held = 1",
+    "CREATE INDEX tasks_state ON tasks(state)",
+    """CREATE UNIQUE INDEX tasks_announced ON tasks(sender, sender_ref)
+        WHERE sender IS NOT NULL""",
+    """CREATE TABLE dependencies (
+        task INTEGER NOT NULL REFERENCES tasks(seq),
+        needs INTEGER NOT NULL REFERENCES tasks(seq),
+        met INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (task, needs)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX dependencies_needs ON dependencies(needs) WHERE met = 0",
+    """CREATE TABLE attempts (
+        task INTEGER NOT NULL REFERENCES tasks(seq),
+        fence INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        agent TEXT NOT NULL,
+        agent_id TEXT NOT NULL,
+        outcome TEXT,
+        reported INTEGER NOT NULL DEFAULT 0,
+        counted INTEGER NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '',
+        exit_status INTEGER,
+        session_id TEXT,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        cache_read_tokens INTEGER,
+        cache_write_tokens INTEGER,
+        cost_usd REAL,
+        started_at REAL,
+        ended_at REAL,
+        PRIMARY KEY (task, fence),
+        UNIQUE (task, n)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX attempts_at ON attempts(coalesce(started_at, ended_at))",
+    """CREATE TABLE events (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        task INTEGER NOT NULL REFERENCES tasks(seq),
+        kind TEXT NOT NULL,
+        agent TEXT NOT NULL DEFAULT '',
+        fence INTEGER NOT NULL DEFAULT 0,
+        detail TEXT NOT NULL DEFAULT ''
+    )""",
+    "CREATE INDEX events_task ON events(task, seq)",
+    """CREATE TABLE pauses (
+        scope TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        since REAL NOT NULL,
+        until REAL
+    ) WITHOUT ROWID""",
+    "CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID",
+)
+
+
+class Database:
+    """One connection.  Belongs to the thread that made it; closed once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self.explained():
+            self._db = _connect(path)
+        try:
+            with self.explained():
+                _prepare(self._db, path)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, with errors explained.  One statement sees one state of the file."""
+        with self.explained():
+            yield self._db
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed when the block ends, undone when it raises."""
+        with self.explained(), _transaction(self._db):
+            yield self._db
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into a :class:`~swarm.errors.LedgerError` with its remedy."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE: a transaction that begins by reading cannot be refused at its first write.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made here, not by SQLite: its -wal and -shm files take over the mode of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise LedgerError(
+            f"the ledger {path} cannot be opened for writing: {error.strerror}",
+            "check the directory and its permissions, or name another home with AGENTCTL_HOME",
+        ) from error
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    _check_version(db, path)
+    _use_wal(db)
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    if _version(db) == SCHEMA_VERSION:
+        return
+    with _transaction(db):
+        if _version(db) == SCHEMA_VERSION:
+            return  # another process made it while we waited
+        for statement in SCHEMA:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    # One read transaction: another process may be making the ledger this very moment.
+    db.execute("BEGIN")
+    try:
+        _refuse_strange(db, path)
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _refuse_strange(db: sqlite3.Connection, path: Path) -> None:
+    application = int(db.execute("PRAGMA application_id").fetchone()[0])
+    version = _version(db)
+    if application == APPLICATION_ID and version != SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger {path} has version {version}; this program knows {SCHEMA_VERSION}",
+            "use the agentctl that wrote it, or move the file away to begin a new ledger",
+        )
+    made = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or made):
+        raise LedgerError(
+            f"{path} is a database, but not a ledger",
+            "move the file away, or name another home with AGENTCTL_HOME",
+        )
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Readers then never wait for the writer.  Switching does not heed SQLite's busy time-out."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            if str(db.execute("PRAGMA journal_mode").fetchone()[0]) == "wal":
+                return
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+_REMEDIES = {
+    sqlite3.SQLITE_NOTADB: (
+        "is not a ledger (not an SQLite database)",
+        "move the file away; a new ledger is begun at the next command",
+    ),
+    sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", "free some space and try again"),
+    sqlite3.SQLITE_BUSY: (
+        "is held locked by another process",
+        "find it with `fuser` on the file and end it, then try again",
+    ),
+    sqlite3.SQLITE_LOCKED: ("is held locked by another process", "try again"),
+    sqlite3.SQLITE_READONLY: (
+        "cannot be written",
+        "make the file and its directory writable for you",
+    ),
+    sqlite3.SQLITE_PERM: ("cannot be opened", "make the file and its directory writable for you"),
+    sqlite3.SQLITE_CANTOPEN: (
+        "cannot be opened",
+        "check that the directory exists and is writable, or set AGENTCTL_HOME",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        "is damaged",
+        "move it away, and save what can be read with `sqlite3 ledger.db .recover`",
+    ),
+    sqlite3.SQLITE_IOERR: ("cannot be read or written", "check the disk, then try again"),
+}
+
+
+def explain(error: sqlite3.Error, path: Path) -> LedgerError:
+    """One line for people, with the remedy."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    said, remedy = _REMEDIES.get(
+        code, (f"cannot be used: {error}", "run `agentctl doctor`, or move the file away")
+    )
+    return LedgerError(f"the ledger {path} {said}", remedy)

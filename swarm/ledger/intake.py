@@ -1,0 +1,124 @@
+"""What may be asked for: checks and clean-up of a new task, pure."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+
+from swarm.core.model import is_component, is_role
+from swarm.errors import UsageError
+from swarm.ledger.interface import NewTask
+
+MAX_PROMPT = 256 * 1024
+"""Bytes of a prompt in UTF-8."""
+MAX_TITLE = 80
+"""Characters of a title."""
+MAX_REPO = 4096
+"""Characters of a repository's path or address."""
+MAX_AFTER = 1000
+"""Dependencies of one task."""
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Lower case, without ``i l o u``, which are misread."""
+
+
+def new_id() -> str:
+    """A random task id, ``t-`` and eight of the alphabet: 40 bits, checked for collisions."""
+    return "t-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+def one_line(text: str, cap: int) -> str:
+    """``text`` on one line without control or invisible formatting characters, at most ``cap``."""
+    head = text[: cap * 8]
+    clean = "".join(" " if unicodedata.category(c) in _UNSEEN else c for c in head)
+    clean = " ".join(clean.split())
+    return clean if len(clean) <= cap else clean[: cap - 1].rstrip() + "…"
+
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def title_of(prompt: str) -> str:
+    """The first line of ``prompt`` that says something."""
+    for line in prompt[:8192].splitlines():
+        if title := one_line(line.strip().lstrip("#").strip(), MAX_TITLE):
+            return title
+    return "(no title)"
+
+
+def checked(new: NewTask) -> NewTask:
+    """``new`` with its title filled in; raises :class:`~swarm.errors.UsageError`."""
+    _check_prompt(new.prompt)
+    if not is_role(new.role):
+        raise UsageError(
+            f"role {one_line(new.role, 40)!r} cannot be a role's name",
+            "use 1 to 22 of a-z 0-9 _ -, as in --role builder",
+        )
+    if new.component and not is_component(new.component):
+        raise UsageError(
+            f"component {one_line(new.component, 40)!r} cannot be a component's name",
+            "use 1 to 64 letters, digits, dots, dashes or underscores",
+        )
+    if not LOWEST_PRIORITY <= new.priority <= HIGHEST_PRIORITY:
+        raise UsageError(
+            f"priority {new.priority} is out of range",
+            f"use {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; the higher goes first",
+        )
+    _check_repo(new.repo)
+    if len(new.after) > MAX_AFTER:
+        raise UsageError(
+            f"a task with {len(new.after)} dependencies", f"name at most {MAX_AFTER} with --after"
+        )
+    title = one_line(new.title, MAX_TITLE) or title_of(new.prompt)
+    sender, ref = reference(new.sender, new.sender_ref)
+    return NewTask(
+        prompt=new.prompt,
+        role=new.role,
+        component=new.component,
+        title=title,
+        priority=new.priority,
+        repo=new.repo,
+        after=tuple(dict.fromkeys(new.after)),
+        sender=sender,
+        sender_ref=ref,
+    )
+
+
+def reference(sender: str, sender_ref: str) -> tuple[str, str]:
+    """Whose announcement it is and what they call it, as the ledger keeps the two."""
+    return sender[:64], one_line(sender_ref, 200)
+
+
+def _check_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise UsageError("the task's text is empty", "say what is to be done")
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError("the task's text is not valid Unicode", "give it in UTF-8") from error
+    if size > MAX_PROMPT:
+        raise UsageError(
+            f"the task's text has {size} bytes, more than {MAX_PROMPT}",
+            "put the long part in a file of the repository and name it in the text",
+        )
+    if "\0" in prompt:
+        raise UsageError("the task's text holds a NUL character", "remove it")
+
+
+def _check_repo(repo: str | None) -> None:
+    if repo is None:
+        return
+    if not repo or len(repo) > MAX_REPO or repo.startswith("-") or one_line(repo, MAX_REPO) != repo:
+        raise UsageError(
+            f"repository {one_line(repo, 80)!r} is not a usable path or address",
+            "name a repository's directory or address",
+        )
+
+
+def plain(text: str, cap: int) -> str:
+    """``text`` without control characters other than line breaks and tabs, at most ``cap``."""
+    kept = "".join(
+        c for c in text[: cap * 2] if c in "\n\t" or unicodedata.category(c) not in _UNSEEN
+    ).strip()
+    return kept if len(kept) <= cap else kept[: cap - 1] + "…"

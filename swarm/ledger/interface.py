@@ -1,0 +1,366 @@
+"""What a ledger is to the rest of the program: its rows, and the calls that change them.
+
+Every call is one short transaction: it happened whole, or not at all.  Times are Unix seconds;
+``None`` is unknown.  Every call may raise :class:`~swarm.errors.LedgerError`, one line with its
+remedy, when the ledger cannot be read or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol
+
+from swarm.core.model import Outcome, TaskResult, TaskState, Usage
+from swarm.wire.lifeline import Finished
+
+LOST_LIMIT = 3
+"""Counted ``lost`` attempts that make a task ``failed``: poison (rules, "A dead daemon's task")."""
+
+QUOTA_DELAY = 300.0
+"""Seconds a task waits after a quota whose end the provider did not say (product, "Quota")."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a person or an announcer asks for.
+
+    ``after`` are ids of tasks that must be done first.  ``sender`` and ``sender_ref`` are an
+    announcer's bare agent id and its own id (or message id) for the task: the pair is taken in
+    once.  ``repo`` is ``None`` for the configured source.  Without a ``title`` the prompt's first
+    line is one.
+    """
+
+    prompt: str
+    role: str = "builder"
+    component: str = ""
+    title: str = ""
+    priority: int = 0
+    repo: str | None = None
+    after: tuple[str, ...] = ()
+    sender: str = ""
+    sender_ref: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task without its prompt (which may be long: :meth:`Ledger.prompt`)."""
+
+    seq: int
+    """Grows with age: the smaller, the older."""
+    id: str
+    state: TaskState
+    role: str
+    component: str
+    title: str
+    priority: int
+    repo: str | None
+    reason: str
+    """Why it is in its state, as last written; a waiting one's whole story is
+    :meth:`Ledger.reason`."""
+    result: TaskResult | None
+    answer: str
+    """What the last finished session said at its end."""
+    branch: str | None
+    commits: tuple[str, ...] | None
+    """Commit ids on the branch beyond its base, oldest first; ``None`` is unknown."""
+    blocked: int
+    """Dependencies that are not done yet."""
+    not_before: float | None
+    """It waits until then."""
+    fence: int
+    """Of the last lease given; 0 before the first."""
+    agent: str
+    """Name of who got that lease, ``@<id>`` when it is not of our fleet; empty before the first."""
+    agent_id: str
+    held: bool
+    """Whether that lease still lives.  A cancelled task may be held until its session is gone."""
+    lost: int
+    """Counted lost attempts since it was added or retried."""
+    created_at: float
+    updated_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One session that began; ``outcome`` is ``None`` while it runs."""
+
+    task: str
+    n: int
+    fence: int
+    agent: str
+    agent_id: str
+    outcome: Outcome | None
+    reason: str
+    exit_status: int | None
+    session_id: str | None
+    usage: Usage
+    cost_usd: float | None
+    started_at: float | None
+    """``None`` when no start was heard of before the report."""
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lease just given, and what its holder needs to know of the task."""
+
+    task: Task
+    fence: int
+    attempt: int
+    """The number its attempt will have, once its session starts."""
+    prompt: str
+    resume_session: str | None
+    """Session to go on with: this agent's own last one, when it was interrupted."""
+    earlier: tuple[str, ...]
+    """One line for each earlier attempt."""
+
+
+class Verdict(StrEnum):
+    """What became of a report."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    """It had been accepted before; nothing changed."""
+    STALE = "stale"
+    """Its fence is not the current one; nothing changed."""
+    NOT_HOLDER = "not_holder"
+    """Somebody else holds the task; nothing changed."""
+    UNKNOWN = "unknown"
+    """No such task: perhaps another coordinator's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The answer to a report; ``state`` is the task's afterwards."""
+
+    verdict: Verdict
+    state: TaskState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A lease that lives, as the ledger has it."""
+
+    task: str
+    fence: int
+    agent: str
+    agent_id: str
+    state: TaskState
+    component: str
+    begun: bool
+    """Its session has started."""
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change, for waiters and stories."""
+
+    seq: int
+    at: float
+    task: str
+    kind: str
+    """``submitted claimed begun finished requeued unclaimed cancelled retried``."""
+    agent: str
+    fence: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Usage over many attempts; what no attempt knew is ``None``."""
+
+    usage: Usage
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why nothing of ``scope`` starts, kept over a restart; ``until`` ``None`` is until resumed."""
+
+    scope: str
+    reason: str
+    since: float
+    until: float | None
+
+
+class Ledger(Protocol):
+    """Tasks and what became of them.  One writer at a time; any number of processes."""
+
+    def close(self) -> None:
+        """Let go of the file; the ledger is then of no more use."""
+
+    def __enter__(self) -> Ledger: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    # -- intake
+
+    def submit(self, new: NewTask) -> str:
+        """Add a task and return its id; the same (sender, sender_ref) again returns the first id.
+
+        Raises :class:`~swarm.errors.UsageError` for a value that cannot be.
+        """
+
+    def submitted(self, sender: str, sender_ref: str) -> str | None:
+        """The id a sender's announcement was taken in as, if it was."""
+
+    # -- questions
+
+    def task(self, task: str) -> Task | None:
+        """One task by its exact id."""
+
+    def find(self, prefix: str) -> Task:
+        """The one task whose id is, or begins with, ``prefix`` (with or without ``t-``).
+
+        Raises :class:`~swarm.errors.UsageError` when there is none, or more than one.
+        """
+
+    def prompt(self, task: str) -> str:
+        """What was asked for; empty for an unknown id."""
+
+    def tasks(
+        self,
+        states: Sequence[TaskState] | None = None,
+        limit: int = 1000,
+        role: str | None = None,
+    ) -> list[Task]:
+        """The youngest ``limit`` tasks that fit, oldest first."""
+
+    def attempts(self, task: str) -> list[Attempt]:
+        """A task's attempts, first to last."""
+
+    def waits_for(self, task: str) -> list[Task]:
+        """The dependencies of a task that are not done."""
+
+    def reason(self, task: str, *, live: bool = True) -> str | None:
+        """Why a task is where it is, for people; ``None`` when there is nothing to say.
+
+        Not ``live``: no swarm runs, so what the last one noted (:meth:`note`) says nothing.
+        """
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks are in each state; every state is there."""
+
+    def usage(self, since: float | None = None) -> Totals:
+        """What attempts used, all of them or those that started at or after ``since``."""
+
+    def events(self, after: int = 0, task: str | None = None, limit: int = 1000) -> list[Event]:
+        """Changes with a number above ``after``, oldest first."""
+
+    def last_event(self) -> int:
+        """Number of the newest change, 0 for none.  Cheap: what a waiter polls."""
+
+    # -- leases
+
+    def ready(self, roles: Sequence[str], limit: int, component: str = "") -> list[Task]:
+        """Queued tasks nothing holds back: at most ``limit`` of *each* role.
+
+        Highest priority first, then the oldest.  One role's queue never hides another's.
+        """
+
+    def waiting_roles(self) -> list[str]:
+        """The roles of the queued tasks that no dependency holds back."""
+
+    def next_delay(self) -> float | None:
+        """When the next delayed task may be looked at again."""
+
+    def claim(self, task: str, agent: str, agent_id: str, lease_seconds: float) -> Claimed | None:
+        """Give a queued task to ``agent`` with the next fence; ``None`` when it is not to be had.
+
+        Names the task's branch at its first claim.
+        """
+
+    def begin(self, task: str, fence: int, agent: str, at: float) -> int | None:
+        """The session has started: its attempt's number; ``None`` when the lease is over.
+
+        Asked twice it answers the same.
+        """
+
+    def spent(
+        self,
+        task: str,
+        fence: int,
+        usage: Usage,
+        cost_usd: float | None,
+        session_id: str | None = None,
+    ) -> bool:
+        """A running total of the attempt; False when it does not run."""
+
+    def renew(self, task: str, fence: int) -> bool:
+        """The holder lives; False when it holds nothing with this fence."""
+
+    def finish(
+        self,
+        finished: Finished,
+        agent: str,
+        agent_id: str | None = None,
+        commits: Sequence[str] | None = None,
+    ) -> Settlement:
+        """Take in a report and move its task as the table of outcomes says.
+
+        ``agent_id`` is checked against the holder when given (a report from chat); ``None`` is a
+        report the supervisor hands over.  ``commits`` are the ids on the branch, when known.
+        """
+
+    def requeue(
+        self,
+        task: str,
+        fence: int,
+        reason: str,
+        outcome: Outcome = Outcome.LOST,
+        *,
+        counts: bool = True,
+    ) -> TaskState | None:
+        """The lease is over without a report; the task's state afterwards, ``None`` when stale.
+
+        An attempt that began ends as ``outcome``; counted, the third makes the task ``failed``.
+        """
+
+    def unclaim(
+        self, task: str, fence: int, reason: str, retry_after: float = 0.0
+    ) -> TaskState | None:
+        """The holder cannot start it: queued again after ``retry_after`` seconds, not counted."""
+
+    def holders(self) -> list[Holder]:
+        """Every lease that lives, those of cancelled tasks included."""
+
+    # -- orders
+
+    def cancel(self, task: str) -> Task:
+        """End a task: at once when it waits; a running one's lease stays until it has reported.
+
+        Raises :class:`~swarm.errors.UsageError` for an unknown id or a task that has ended.
+        """
+
+    def retry(self, task: str) -> Task:
+        """Queue an ended task again, with its branch and its earlier attempts.
+
+        Raises :class:`~swarm.errors.UsageError` for an unknown id or a task that has not ended.
+        """
+
+    # -- what must survive a restart, and what people are told
+
+    def pause(self, scope: str, reason: str, until: float | None = None) -> None:
+        """Remember a pause; a second of the same scope takes its place."""
+
+    def resume(self, scope: str) -> None:
+        """Forget a pause."""
+
+    def pauses(self) -> list[Pause]:
+        """Every pause that was not resumed, whether or not its end has passed."""
+
+    def note(self, key: str, text: str) -> None:
+        """Why tasks wait, by ``gate`` or ``role:<role>``; empty text clears it."""
+
+    def notes(self) -> dict[str, str]:
+        """What was noted."""

@@ -1,0 +1,126 @@
+"""Statements several ledger calls share; each belongs inside its caller's transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from swarm.core.model import Outcome, TaskState, Usage
+from swarm.errors import LedgerError, UsageError
+from swarm.ledger.intake import new_id, one_line
+from swarm.ledger.outcomes import resumable
+from swarm.wire.lifeline import Finished
+
+
+def row_of(db: sqlite3.Connection, task: str) -> sqlite3.Row | None:
+    """The row of a task, if there is one."""
+    row: sqlite3.Row | None = db.execute("SELECT * FROM tasks WHERE id = ?", (task,)).fetchone()
+    return row
+
+
+def known_row(db: sqlite3.Connection, task: str) -> sqlite3.Row:
+    """The row of a task that is known to be there."""
+    row = row_of(db, task)
+    assert row is not None, f"{task} vanished inside a transaction"
+    return row
+
+
+def asked_for(db: sqlite3.Connection, task: str) -> sqlite3.Row:
+    """The row of a task a person named; raises :class:`~swarm.errors.UsageError`."""
+    row = row_of(db, task)
+    if row is None:
+        raise UsageError(
+            f"there is no task {' '.join(task.split())[:40]!r}", "see `agentctl task list`"
+        )
+    return row
+
+
+def attempt_row(db: sqlite3.Connection, seq: int, fence: int) -> sqlite3.Row | None:
+    """The attempt made under a fence, if it began."""
+    row: sqlite3.Row | None = db.execute(
+        "SELECT * FROM attempts WHERE task = ? AND fence = ?", (seq, fence)
+    ).fetchone()
+    return row
+
+
+def free_id(db: sqlite3.Connection) -> str:
+    """A random id no task has."""
+    for _ in range(20):
+        task = new_id()
+        if db.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is None:
+            return task
+    raise LedgerError("twenty random task ids were all taken", "try again")
+
+
+def needed(db: sqlite3.Connection, task: str) -> tuple[int, bool]:
+    """Sequence number of a task to wait for, and whether it is done; raises ``UsageError``."""
+    row = db.execute("SELECT seq, state FROM tasks WHERE id = ?", (task,)).fetchone()
+    if row is None:
+        raise UsageError(
+            f"there is no task {' '.join(task.split())[:40]!r} to wait for",
+            "give --after an id that `agentctl task list` shows",
+        )
+    return int(row["seq"]), row["state"] == TaskState.DONE
+
+
+def release_dependents(db: sqlite3.Connection, seq: int) -> None:
+    """Once met, a dependency stays met: a retry of a done task takes nothing back."""
+    db.execute(
+        "UPDATE tasks SET blocked = blocked - 1"
+        " WHERE seq IN (SELECT task FROM dependencies WHERE needs = ? AND met = 0)",
+        (seq,),
+    )
+    db.execute("UPDATE dependencies SET met = 1 WHERE needs = ? AND met = 0", (seq,))
+
+
+def record_usage(
+    db: sqlite3.Connection,
+    seq: int,
+    fence: int,
+    usage: Usage,
+    cost_usd: float | None,
+    session_id: str | None,
+) -> None:
+    """What is not known now leaves standing what was known before."""
+    db.execute(
+        "UPDATE attempts SET input_tokens = coalesce(?, input_tokens),"
+        " output_tokens = coalesce(?, output_tokens),"
+        " cache_read_tokens = coalesce(?, cache_read_tokens),"
+        " cache_write_tokens = coalesce(?, cache_write_tokens),"
+        " cost_usd = coalesce(?, cost_usd), session_id = coalesce(?, session_id)"
+        " WHERE task = ? AND fence = ?",
+        (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            cost_usd,
+            session_id,
+            seq,
+            fence,
+        ),
+    )
+
+
+def commits_json(finished: Finished, commits: Sequence[str] | None) -> str | None:
+    """What is known of the commits on the branch, as JSON; ``None`` leaves what was known."""
+    if commits is not None:
+        return json.dumps(list(commits))
+    if finished.commits == 1 and finished.commit:
+        return json.dumps([finished.commit])
+    return None if finished.commits else "[]"
+
+
+def session_to_resume(attempts: Sequence[sqlite3.Row], agent: str) -> str | None:
+    """Only the last attempt's, and only in the workspace it ran in (rules, "Outcomes")."""
+    if not attempts or attempts[0]["agent"] != agent or not attempts[0]["outcome"]:
+        return None
+    session = attempts[0]["session_id"]
+    return str(session) if session and resumable(Outcome(attempts[0]["outcome"])) else None
+
+
+def in_words(attempt: sqlite3.Row) -> str:
+    """One line about an earlier attempt, for whoever goes on."""
+    said = f"attempt {attempt['n']} by {attempt['agent']}: {attempt['outcome'] or 'not ended'}"
+    return one_line(f"{said}: {attempt['reason']}" if attempt["reason"] else said, 300)

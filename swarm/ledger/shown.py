@@ -1,0 +1,86 @@
+"""What ``task show --json`` and ``task list --json`` print (product contract, "Commands")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from swarm.ledger.interface import Attempt, Ledger, Task
+
+VERSION = 1
+SessionLog = Callable[[str, int], Path]
+"""Where an attempt's log lies, by task and number: ``Places.session_log``."""
+
+
+def rfc3339(at: float | None) -> str | None:
+    """Unix seconds as RFC 3339 in UTC with milliseconds; ``None`` stays ``None``."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def show_json(
+    ledger: Ledger, task_id: str, session_log: SessionLog, *, live: bool = True
+) -> dict[str, Any]:
+    """One task in full, by its exact id; what is unknown is ``None``.  ``live``: a swarm runs.
+
+    Raises :class:`~swarm.errors.UsageError` for an unknown id.
+    """
+    task = ledger.find(task_id)
+    return {
+        "version": VERSION,
+        **_summary(task, ledger.reason(task.id, live=live)),
+        "prompt": ledger.prompt(task.id),
+        "answer": task.answer or None,
+        "commits": None if task.commits is None else list(task.commits),
+        "waits_for": [needed.id for needed in ledger.waits_for(task.id)] if task.blocked else [],
+        "attempts": [_attempt(attempt, session_log) for attempt in ledger.attempts(task.id)],
+    }
+
+
+def list_json(ledger: Ledger, tasks: Sequence[Task], *, live: bool = True) -> dict[str, Any]:
+    """Many tasks in short.  ``live``: a swarm runs."""
+    rows = [_summary(task, ledger.reason(task.id, live=live)) for task in tasks]
+    return {"version": VERSION, "tasks": rows}
+
+
+def _summary(task: Task, reason: str | None) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "state": str(task.state),
+        "reason": reason,
+        "result": None if task.result is None else str(task.result),
+        "role": task.role,
+        "component": task.component or None,
+        "title": task.title,
+        "priority": task.priority,
+        "repo": task.repo,
+        "agent": task.agent or None,
+        "branch": task.branch,
+        "created_at": rfc3339(task.created_at),
+        "updated_at": rfc3339(task.updated_at),
+        "ended_at": rfc3339(task.ended_at),
+    }
+
+
+def _attempt(attempt: Attempt, session_log: SessionLog) -> dict[str, Any]:
+    return {
+        "n": attempt.n,
+        "agent": attempt.agent,
+        "outcome": None if attempt.outcome is None else str(attempt.outcome),
+        "reason": attempt.reason or None,
+        "exit_status": attempt.exit_status,
+        "session_id": attempt.session_id,
+        "usage": {
+            "input_tokens": attempt.usage.input_tokens,
+            "output_tokens": attempt.usage.output_tokens,
+            "cache_read_tokens": attempt.usage.cache_read_tokens,
+            "cache_write_tokens": attempt.usage.cache_write_tokens,
+        },
+        "cost_usd": attempt.cost_usd,
+        "started_at": rfc3339(attempt.started_at),
+        "ended_at": rfc3339(attempt.ended_at),
+        "log": str(session_log(attempt.task, attempt.n)),
+    }

@@ -1,0 +1,1 @@
+"""What a session may touch, and what holds its processes together (rules, "The sandbox")."""

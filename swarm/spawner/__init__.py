@@ -1,0 +1,1 @@
+"""Identities, workspaces, clones, branches, salvage, teardown; starts no agent work."""

@@ -1,0 +1,307 @@
+"""The hub: one bare repository a source, where every task's branch ends up.
+
+References in it:
+
+``refs/heads/<target>``
+    the branch tasks start from; follows the source's, forward only
+``refs/heads/swarm/<agent>/<task>``
+    a task's work
+``refs/source/heads/<target>``
+    the source's branch as it was last seen
+``refs/agentctl/…``
+    what would otherwise be lost: salvaged work, an earlier target of a rewritten source
+
+It is never pruned or collected: clones borrow its objects (rules, "Git").  The source is only ever
+fetched from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import ConfigError, GitError
+from swarm.sandbox.programs import find_program
+from swarm.spawner.folders import remove_tree
+from swarm.spawner.git import (
+    Ran,
+    commit_id,
+    git,
+    is_commit_id,
+    is_safe_ref,
+    persons_git,
+    run_git,
+    safe_ref,
+    try_git,
+)
+from swarm.spawner.refs import find_gitdir, read_ref
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://|[^/:\s]+@[^/:\s]+:|[a-z0-9.-]{2,}:(?!//)", re.IGNORECASE)
+_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://", "git+ssh://")
+OWN_HUB = "own.git"
+"""Name of the hub of a swarm without a source."""
+_CONFIG = (
+    ("gc.auto", "0"),
+    ("gc.pruneExpire", "never"),
+    ("maintenance.auto", "false"),
+    ("core.logAllRefUpdates", "false"),
+    ("receive.autogc", "false"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A hub that is ready."""
+
+    path: str
+    target: str
+    """The branch really used: the source's own default where it has no such branch."""
+    tip: str
+    """Commit id of ``refs/heads/<target>``: where new tasks start."""
+    note: str = ""
+    """One line for people when something is not as they asked."""
+
+
+def hub_path(places_hub: Path | str, source: str | None) -> Path:
+    """Where the hub of ``source`` lies: ``<hub>/<name>-<hash>.git``; no source: ``own.git``."""
+    folder = Path(places_hub)
+    if source is None:
+        return folder / OWN_HUB
+    whole = normal_source(source)
+    last = re.sub(r"\.git\Z", "", re.split(r"[/:]", whole.rstrip("/"))[-1])
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", last).strip("-.")[:40] or "repository"
+    digest = hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:12]
+    return folder / f"{slug}-{digest}.git"
+
+
+def is_url(source: str) -> bool:
+    """Whether ``source`` names a repository on another machine rather than a folder."""
+    return not os.path.exists(source) and _URL.match(source) is not None
+
+
+def normal_source(source: str) -> str:
+    """The one spelling of a source: an address as it is, a folder absolute and without links."""
+    return source.rstrip("/") if is_url(source) else os.path.realpath(os.path.expanduser(source))
+
+
+def check_source(source: str | None) -> None:
+    """Raise :class:`~swarm.errors.ConfigError` for a source that cannot be fetched from.
+
+    Cheap and early: a folder must be a repository; an address is looked at, not called.
+    """
+    if find_program("git", os.environ.get("PATH", os.defpath)) is None:
+        raise ConfigError(["git is not on PATH"], "install git")
+    if source is None:
+        return
+    if not source.strip() or source.startswith("-") or not source.isprintable():
+        raise ConfigError(
+            [f"repo.source: {source[:80]!r} is no repository"], "give a folder or URL"
+        )
+    if is_url(source):
+        known = source.lower().startswith(_SCHEMES) or ("://" not in source and "::" not in source)
+        if not known:
+            raise ConfigError(
+                [f"repo.source: {source[:80]!r} has an address git is not let to call"],
+                "use https, ssh, git or file, or a folder",
+            )
+        return
+    folder = os.path.expanduser(source)
+    if not os.path.isdir(folder):
+        raise ConfigError([f"repo.source: there is no folder {source}"], "check the path")
+    if find_gitdir(folder) is None:
+        raise ConfigError(
+            [f"repo.source: {source} is no git repository"], f"run: git -C {source} init"
+        )
+
+
+def enclosing_repository(folder: str) -> str | None:
+    """The top of the repository that ``folder`` lies in, or ``None``."""
+    here = os.path.realpath(folder)
+    while True:
+        if os.path.exists(os.path.join(here, ".git")) and find_gitdir(here) is not None:
+            return here
+        above = os.path.dirname(here)
+        if above == here:
+            return None
+        here = above
+
+
+def source_tip(source: str | None, target: str) -> str | None:
+    """The commit of ``target`` in a local source, from its files in microseconds.
+
+    ``None`` for an address, or a repository whose references are not plain files: then only
+    :func:`refresh` can tell.
+    """
+    if source is None or is_url(source):
+        return None
+    gitdir = find_gitdir(os.path.expanduser(source))
+    return read_ref(gitdir, f"refs/heads/{target}") if gitdir and is_safe_ref(target) else None
+
+
+def ensure_hub(hub: Path | str, source: str | None, target: str) -> Hub:
+    """Make the hub when it is not there, and bring its target up to date.
+
+    A swarm's own hub begins with one empty commit.  Raises :class:`~swarm.errors.GitError` when
+    the source cannot be fetched, has no commit, or its branch is missing with no default to use;
+    :class:`~swarm.errors.ConfigError` as :func:`check_source` does.
+    """
+    check_source(source)
+    path = str(hub)
+    safe_ref(target)
+    if not os.path.isdir(path):
+        _create(path, target)
+    if source is not None:
+        return refresh(path, source, target)
+    tip = branch_tip(path, target)
+    if tip is None:
+        tree = run_git(git(path, "hash-object", "-t", "tree", "-w", "--stdin")).decode().strip()
+        made = run_git(
+            git(path, "commit-tree", "-m", "The swarm's own repository", commit_id(tree))
+        )
+        tip = commit_id(made.decode().strip())
+        run_git(git(path, "update-ref", f"refs/heads/{target}", tip))
+    _point_head(path, target)
+    return Hub(path, target, tip)
+
+
+def refresh(hub: Path | str, source: str, target: str) -> Hub:
+    """Fetch the source's target into the hub and move the hub's forward.
+
+    A source that was rewritten replaces the hub's target; the old one is kept under
+    ``refs/agentctl/replaced/``.  Raises :class:`~swarm.errors.GitError`.
+    """
+    path = str(hub)
+    safe_ref(target)
+    where = source if is_url(source) else os.path.realpath(os.path.expanduser(source))
+    fetched = _fetch(path, where, target)
+    note = ""
+    if fetched.exit != 0:
+        default = _default_branch(path, where, fetched)
+        if default == target:
+            raise GitError(f"{source} cannot be fetched: {_last(fetched)}", "try: git fetch there")
+        note = f"{source} has no branch {target}: its {default} is used"
+        target = default
+        again = _fetch(path, where, target)
+        if again.exit != 0:
+            raise GitError(f"{source} cannot be fetched: {_last(again)}", "try: git fetch there")
+    seen = read_ref(path, f"refs/source/heads/{target}")
+    if seen is None:
+        raise GitError(f"{path} does not hold {target} after fetching it", "remove that hub")
+    tip = _advance(path, target, seen)
+    _point_head(path, target)
+    return Hub(path, target, tip, note)
+
+
+def branch_tip(hub: Path | str, branch: str) -> str | None:
+    """The commit id of a branch in the hub, from its files."""
+    return read_ref(str(hub), f"refs/heads/{branch}") if is_safe_ref(branch) else None
+
+
+def commits(hub: Path | str, base: str, tip: str) -> list[str]:
+    """Commit ids on ``tip`` that ``base`` does not have, oldest first; each a branch or an id.
+
+    Raises :class:`~swarm.errors.GitError` when either is unknown.
+    """
+    words = ("rev-list", "--reverse", "--end-of-options", _name(tip), f"^{_name(base)}", "--")
+    return run_git(git(str(hub), *words)).decode().split()
+
+
+def count_commits(hub: Path | str, base: str, tip: str) -> int:
+    """How many :func:`commits` there are."""
+    words = ("rev-list", "--count", "--end-of-options", _name(tip), f"^{_name(base)}", "--")
+    return int(run_git(git(str(hub), *words)))
+
+
+def diff(hub: Path | str, base: str, tip: str, colour: bool = False) -> bytes:
+    """What ``tip`` changed since it left ``base``, as git prints it."""
+    paint = "--color=always" if colour else "--color=never"
+    span = f"{_name(base)}...{_name(tip)}"
+    words = ("diff", paint, "--no-ext-diff", "--no-textconv", "--end-of-options", span, "--")
+    return run_git(git(str(hub), *words))
+
+
+def _create(path: str, target: str) -> None:
+    made = f"{path}.making-{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        remove_tree(made)
+        os.mkdir(made, 0o700)
+        run_git(git(made, "init", "-q", "--bare", "--template=", f"--initial-branch={target}"))
+        for key, value in _CONFIG:
+            run_git(git(made, "config", key, value))
+        try:
+            os.rename(made, path)
+        except OSError:
+            if not os.path.isdir(path):
+                raise
+            remove_tree(made)  # somebody else was quicker
+    except OSError as error:
+        raise GitError(f"the hub {path} cannot be made: {error.strerror}", "make room") from None
+
+
+def _fetch(hub: str, source: str, target: str) -> Ran:
+    spec = f"+refs/heads/{safe_ref(target)}:refs/source/heads/{target}"
+    words = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+             "--no-recurse-submodules", "--end-of-options", source, spec)  # fmt: skip
+    return try_git(persons_git(hub, *words))
+
+
+def _default_branch(hub: str, source: str, fetched: Ran) -> str:
+    """The branch the source's HEAD names; its ``fetched`` error when it cannot be asked."""
+    ran = try_git(persons_git(hub, "ls-remote", "--symref", "--end-of-options", source, "HEAD"))
+    if ran.exit != 0:
+        raise GitError(f"{source} cannot be fetched: {_last(fetched)}", "check the address")
+    for line in ran.out.decode(errors="replace").splitlines():
+        if line.startswith("ref: refs/heads/"):
+            branch = line[len("ref: refs/heads/") :].split("\t")[0]
+            return safe_ref(branch)
+    raise GitError(f"{source} has no commits yet", "make a first commit there")
+
+
+def _advance(hub: str, target: str, seen: str) -> str:
+    """Move ``refs/heads/<target>`` to what the source has, unless it is ahead already."""
+    ref = f"refs/heads/{target}"
+    old = read_ref(hub, ref)
+    if old == seen:
+        return seen
+    if old is not None:
+        if _is_ancestor(hub, seen, old):
+            return old  # work has landed here that the source does not have yet
+        if not _is_ancestor(hub, old, seen):
+            run_git(git(hub, "update-ref", f"refs/agentctl/replaced/{target}/{old[:12]}", old))
+    words = ("update-ref", ref, commit_id(seen), old or "0" * len(seen))
+    ran = try_git(git(hub, *words))
+    if ran.exit != 0 and read_ref(hub, ref) != seen:  # a parallel refresh may have done it
+        raise GitError(f"{ref} in {hub} cannot be moved: {_last(ran)}", "try again")
+    return seen
+
+
+def _is_ancestor(hub: str, old: str, new: str) -> bool:
+    return (
+        try_git(git(hub, "merge-base", "--is-ancestor", commit_id(old), commit_id(new))).exit == 0
+    )
+
+
+def _point_head(hub: str, target: str) -> None:
+    """``HEAD`` names the target, for people who clone the hub and for our own clones."""
+    ref = f"refs/heads/{target}"
+    try:
+        with open(os.path.join(hub, "HEAD"), encoding="utf-8") as file:
+            if file.read().strip() == f"ref: {ref}":
+                return
+    except OSError:
+        pass  # written anew below
+    run_git(git(hub, "symbolic-ref", "HEAD", ref))
+
+
+def _name(text: str) -> str:
+    return text if is_commit_id(text) else f"refs/heads/{safe_ref(text)}"
+
+
+def _last(ran: Ran) -> str:
+    lines = [line for line in ran.error.strip().splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("fatal:")]
+    return (fatal or lines or [f"exit {ran.exit}"])[0][:200]

@@ -1,0 +1,1 @@
+"""The shell around ``core.fleet``: loop, inbox, clock, signals, spawn port, control server."""

@@ -1,0 +1,296 @@
+"""The shell around the fleet machine: carries out effects, and turns what happens into events.
+
+It decides nothing.  ``perform`` never blocks and never raises; what takes time (a tree to empty, a
+janitor) runs beside and ends as one event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from swarm.config.places import Places
+from swarm.core import fleet_effects as fx
+from swarm.core import fleet_events as e
+from swarm.core import journal as j
+from swarm.core.fleet import Fleet
+from swarm.core.fleet_state import CHAT, COORDINATOR
+from swarm.core.life import HastenSpawn, Signal, Spawn
+from swarm.errors import SwarmError
+from swarm.logs import JsonLog
+from swarm.spawner.workspace import owned_workspaces
+from swarm.supervisor import tidy
+from swarm.supervisor.books import Books
+from swarm.supervisor.children import Children, Order
+from swarm.supervisor.cleaning import clean
+from swarm.supervisor.console import Console
+from swarm.supervisor.control import Caller
+from swarm.supervisor.inbox import Inbox
+from swarm.supervisor.journal import Journal
+from swarm.supervisor.lines import event_of, line_to_child, line_to_coordinator
+from swarm.supervisor.monitor import free_memory_mb
+from swarm.supervisor.specs import Specs
+from swarm.wire import control, lifeline
+
+ORPHANS_SECONDS = 0.5
+"""Adopted processes that ended are reaped together, at most so often."""
+
+
+class Shell:
+    """One running supervisor's hands and ears; see :class:`~swarm.supervisor.children.Listener`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fleet: Fleet,
+        specs: Specs,
+        console: Console,
+        places: Places,
+    ) -> None:
+        self.loop = loop
+        self.fleet = fleet
+        self.specs = specs
+        self.console = console
+        self.places = places
+        self.journal = Journal(places)
+        self.books = Books(places)
+        self.log = console.log = JsonLog(places.service_log("supervisor"))
+        self.inbox = Inbox(loop, fleet, self.perform)
+        self.children: Children
+        self.ended = asyncio.Event()
+        self.failed: SwarmError | None = None
+        self._callers: dict[int, Caller] = {}
+        self._last_reply = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tidying: tidy.Tidying | None = None
+        self._warned = False
+        self._orphans: asyncio.TimerHandle | None = None
+
+    def post(self, event: e.Event) -> None:
+        """Something happened."""
+        self.inbox.post(event)
+
+    def reply_to(self, caller: Caller) -> int:
+        """A number under which the fleet answers ``caller``."""
+        self._last_reply += 1
+        self._callers[self._last_reply] = caller
+        return self._last_reply
+
+    # -- what happens: children (Listener) --------------------------------------------------------
+
+    def spawned(self, name: str, pid: int) -> None:
+        """The child lives."""
+        if name == tidy.NAME:
+            if self._tidying is not None:
+                self._tidying.spawned(pid)
+            return
+        self.post(e.Spawned(name, pid))
+
+    def spawn_failed(self, name: str, error: str) -> None:
+        """The child asked for does not."""
+        self.log.write("spawn_failed", child=name, error=error)
+        if name == tidy.NAME:
+            if self._tidying is not None:
+                self._tidying.spawn_failed(error)
+            return
+        self.post(e.SpawnFailed(name, error))
+
+    def said(self, name: str, line: lifeline.ChildLine) -> None:
+        """One line; raises :class:`~swarm.errors.BadMessage` for what is not the child's to say."""
+        if name == tidy.NAME:
+            if self._tidying is not None:
+                self._tidying.said(line)
+            return
+        event = event_of(name, line, daemon=name in self.fleet.agents)
+        match event:
+            case None:
+                return
+            case e.PromotionAsked():
+                event = replace(event, free_memory_mb=free_memory_mb())
+            case e.ChildReady(address=address) if name == CHAT and address:
+                self._chat_listens(address)
+            case e.ChildReady() if name == CHAT:
+                pass
+            case e.ChildFailing(error=error) | e.ChildTrouble(text=error):
+                self.log.write("said", child=name, text=error)
+            case _:
+                pass
+        self.post(event)
+
+    def garbled(self, name: str, what: str) -> None:
+        """The child broke its protocol."""
+        self.log.write("garbled", child=name, what=what)
+        if name != tidy.NAME:
+            self.post(e.ChildGarbled(name, what))
+
+    def exited(self, name: str, status: int) -> None:
+        """The child is gone and reaped."""
+        if name == tidy.NAME:
+            if self._tidying is not None:
+                self._tidying.exited(status)
+            return
+        self.post(e.Exited(name, status))
+
+    def zygote_died(self, status: int | None) -> None:
+        """The zygote is gone; a new one is on its way."""
+        self.perform(fx.Note(j.ZygoteDied(status)))
+
+    def _chat_listens(self, address: str) -> None:
+        first = not self.specs.chat_url
+        self.specs.chat_url = address
+        self.specs.chat_listen = address.partition("://")[2].rstrip("/")
+        if first:
+            self.console.say(f"chat {address}")
+        write_text(self.places.home / "chat.address", address)
+
+    def orphans_ended(self) -> None:
+        """SIGCHLD: adopted processes may have ended; reap them soon."""
+        if self._orphans is None:
+            self._orphans = self.loop.call_later(ORPHANS_SECONDS, self._reap_orphans)
+
+    def _reap_orphans(self) -> None:
+        self._orphans = None
+        if not self.children.reap_orphans():
+            self.orphans_ended()
+
+    # -- what to do: effects ----------------------------------------------------------------------
+
+    def perform(self, effect: fx.Effect) -> None:
+        """Carry out one effect."""
+        match effect:
+            case Spawn(name=name):
+                self._spawn(name)
+            case HastenSpawn(name=name):
+                self.children.hasten(name)
+            case Signal(name=name, pid=pid, signal=which):
+                number = signal.SIGTERM if which == "TERM" else signal.SIGKILL
+                self.children.signal(name, pid, number)
+            case fx.TellLeave() | fx.Grant() | fx.Deny() | fx.TellEndSession() | fx.TellPrepare():
+                self.children.send(effect.name, line_to_child(effect))
+            case fx.Tune(name=name):
+                self._tune(name)
+            case fx.CleanTree():
+                self._beside(self._clean(effect))
+            case fx.Tidy():
+                self._tidy(effect)
+            case fx.Reply() | fx.Refuse():
+                self._answer(effect)
+            case fx.Note(entry=entry):
+                self.journal.write(entry)
+                self.console.entry(entry)
+            case fx.KeepPause(scope=scope, reason=reason, until=until):
+                self._book(lambda: self.books.pause(scope, reason, until))
+            case fx.DropPause(scope=scope):
+                self._book(lambda: self.books.resume(scope))
+            case fx.Settled():
+                self._settled(effect)
+            case fx.End():
+                self.ended.set()
+            case _:
+                self.children.send(COORDINATOR, line_to_coordinator(effect))
+
+    def _spawn(self, name: str) -> None:
+        stderr = str(self.places.logs / "stderr.log")
+        if name in self.fleet.services:
+            order = Order(name, "service", lambda: self.specs.service(name), stderr)
+        else:
+            order = Order(name, "daemon", lambda: self.specs.daemon(name), stderr)
+        self.children.spawn(order)
+
+    def _tune(self, name: str) -> None:
+        if name == COORDINATOR:
+            self.children.send(name, self.specs.rules())
+        elif name in self.fleet.agents:
+            self.children.send(name, self.specs.tuning(name))
+
+    async def _clean(self, effect: fx.CleanTree) -> None:
+        workspace = self.specs.workspace(effect.name)
+        self.post(await clean(effect, self.specs.home_id, workspace))
+
+    def _tidy(self, effect: fx.Tidy) -> None:
+        paths = {self.specs.workspace(name): None for name in effect.names}
+        if effect.rest:
+            for workspace in owned_workspaces(str(self.specs.base), self.specs.home_id):
+                paths[workspace.path] = None
+
+        def done(lines: tuple[str, ...]) -> None:
+            self._tidying = None
+            for name in effect.names:
+                self.specs.workspaces.pop(name, None)
+            for line in lines:
+                self.log.write("janitor", text=line)
+                self.console.say(line)
+            self.post(e.Tidied(effect.names, lines))
+
+        stderr = str(self.places.logs / "stderr.log")
+        self._tidying = tidy.Tidying(
+            self.children,
+            self.specs,
+            stderr,
+            list(paths),
+            lambda entry: self.perform(fx.Note(entry)),
+            done,
+        )
+
+    def _answer(self, effect: fx.Reply | fx.Refuse) -> None:
+        caller = self._callers.pop(effect.reply, None)
+        if caller is None:
+            return
+        match effect:
+            case fx.Reply(lines=lines, data=data):
+                caller.answer(control.Done(data=dict(data), lines=lines))
+            case fx.Refuse(error=error, remedy=remedy):
+                caller.refuse(error, remedy)
+
+    def _settled(self, effect: fx.Settled) -> None:
+        if effect.ok:
+            self.console.ready(len(self.fleet.agents))
+            return
+        remedy = f"see {self.places.logs}"
+        self.failed = SwarmError("not ready: " + "; ".join(effect.problems), remedy)
+        self.log.write("not_ready", problems=effect.problems)
+        self.console.say(f"not ready: {'; '.join(effect.problems)}; stopping")
+
+    def _book(self, write: Callable[[], None]) -> None:
+        """Write the ledger; one that cannot be written changes nothing here and now."""
+        try:
+            write()
+        except SwarmError as error:
+            self.log.write("ledger", error=str(error))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that takes time; it ends by posting its one event."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def warn_of_budget(self, share: float, warn_at: float) -> None:
+        """Say once that the budget is nearly spent."""
+        near = share >= warn_at
+        if near and not self._warned:
+            self.console.say(f"warning: {share:.0%} of the budget is spent")
+            self.log.write("budget", share=round(share, 3))
+        self._warned = near
+
+    def close(self) -> None:
+        """Nothing happens any more."""
+        self.inbox.close()
+        if self._orphans is not None:
+            self._orphans.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+
+def write_text(path: os.PathLike[str], text: str) -> None:
+    """Write a small file whole, for people and scripts to read; a full disk is borne."""
+    part = f"{os.fspath(path)}.part"
+    try:
+        with open(part, "w") as file:
+            file.write(text + "\n")
+        os.replace(part, path)
+    except OSError:
+        return  # status says the same

@@ -1,0 +1,164 @@
+"""What each child is born with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from swarm.config.places import Places
+from swarm.config.roles import resolve_secrets
+from swarm.config.runtimes import resolve_runtime
+from swarm.core.model import bare_id, split_agent_name
+from swarm.supervisor.configuration import Configuration
+from swarm.wire import lifeline
+from swarm.wire.spawn import DaemonSpec, JanitorSpec, ServiceSpec
+
+LEASE_SECONDS = 90.0
+"""Shortest lease: three heartbeats of the default."""
+MAX_ENVIRON = 64 * 1024
+"""Bytes of environment handed to a daemon; variables beyond it are left out, longest first."""
+
+
+@dataclass(slots=True)
+class Specs:
+    """Writes the spec of each child from the configuration in force."""
+
+    places: Places
+    home_id: str
+    configuration: Configuration
+    environ: Mapping[str, str]
+    coordinator_id: str
+    operator_id: str
+    chat_url: str = ""
+    """Where the fleet meets; the embedded server's own address once it listens."""
+    chat_listen: str = ""
+    """What the embedded server was given by the kernel: a restarted one listens there again."""
+    workspaces: dict[str, str] = field(default_factory=dict)
+    """Agent → workspace: an agent keeps its own when ``workspace_base`` changes."""
+
+    @property
+    def base(self) -> Path:
+        """Where new workspaces are made."""
+        return Path(os.path.abspath(Path(self.configuration.settings.workspace_base).expanduser()))
+
+    def workspace(self, name: str) -> str:
+        """The workspace of an agent."""
+        return self.workspaces.setdefault(name, str(self.base / name))
+
+    def daemon(self, name: str) -> bytes:
+        """Raises :class:`~swarm.errors.SwarmError` when role or secrets cannot be read."""
+        configuration = self.configuration
+        split = split_agent_name(name)
+        assert split is not None, name
+        role_name = split[0]
+        role = configuration.role(role_name)
+        spec = DaemonSpec(
+            name=name,
+            role=role_name,
+            workspace=self.workspace(name),
+            home=str(self.places.home),
+            home_id=self.home_id,
+            chat_url=self.chat_url,
+            channel=configuration.boot.chat.channel,
+            coordinators=self.coordinators(),
+            heartbeat_seconds=configuration.settings.health.heartbeat_seconds,
+            runtime=resolve_runtime(role.runtime, configuration.settings),
+            role_prompt=role.prompt,
+            model=role.model,
+            bypass_permissions=role.bypass_permissions,
+            sandbox=role.sandbox,
+            takes=role.takes,
+            read=role.read,
+            write=role.write,
+            secrets=resolve_secrets(role_name, role, self.environ),
+            environ=_capped(self.environ),
+        )
+        return msgspec.json.encode(spec)
+
+    def service(self, name: str) -> bytes:
+        """``chat`` or ``coordinator``."""
+        config = self._chat() if name == "chat" else self._coordinator()
+        spec = ServiceSpec(
+            name=name, home=str(self.places.home), home_id=self.home_id, config=config
+        )
+        return msgspec.json.encode(spec)
+
+    def janitor(self, workspaces: tuple[str, ...]) -> bytes:
+        """One pass over these workspaces."""
+        spec = JanitorSpec(home=str(self.places.home), home_id=self.home_id, workspaces=workspaces)
+        return msgspec.json.encode(spec)
+
+    def tuning(self, name: str) -> lifeline.Tuning:
+        """The live settings of a daemon."""
+        settings = self.configuration.settings
+        split = split_agent_name(name)
+        limits = self.configuration.limits(split[0]) if split else settings.limits
+        return lifeline.Tuning(
+            heartbeat_seconds=settings.health.heartbeat_seconds,
+            coordinators=self.coordinators(),
+            max_task_seconds=limits.max_task_minutes * 60,
+            stall_seconds=limits.stall_minutes * 60,
+            grace_seconds=settings.stop.grace_seconds,
+        )
+
+    def rules(self) -> lifeline.Rules:
+        """The live settings of the coordinator."""
+        return lifeline.Rules(coordinators=self.coordinators(), announcers=self.announcers())
+
+    def coordinators(self) -> tuple[str, ...]:
+        """Whose ``ASSIGN`` is obeyed: our own, and those the configuration names."""
+        named = self.configuration.settings.chat.coordinators
+        return tuple(dict.fromkeys((self.coordinator_id, *map(bare_id, named))))
+
+    def announcers(self) -> tuple[str, ...]:
+        """Whose announcements are taken in; the operator's always (rules, "The operator")."""
+        named = self.configuration.settings.chat.announcers
+        return tuple(dict.fromkeys((self.operator_id, *map(bare_id, named))))
+
+    def _chat(self) -> dict[str, object]:
+        chat = self.configuration.boot.chat
+        return {
+            "listen": self.chat_listen or chat.listen,
+            "channel": chat.channel,
+            "trusted": [self.coordinator_id, self.operator_id],
+        }
+
+    def _coordinator(self) -> dict[str, object]:
+        configuration = self.configuration
+        repo = configuration.repo
+        beats = configuration.settings.health
+        return {
+            "chat_url": self.chat_url,
+            "channel": configuration.boot.chat.channel,
+            "identity": str(self.places.coordinator_identity),
+            "ledger": str(self.places.ledger),
+            "hub": str(self.places.hub),
+            "repo": {
+                "source": repo.source,
+                "target": repo.target,
+                "author": repo.author,
+                "clone": repo.clone,
+            },
+            "lease_seconds": max(LEASE_SECONDS, beats.heartbeat_seconds * (beats.misses + 1)),
+            "coordinators": list(self.coordinators()),
+            "announcers": list(self.announcers()),
+            "roles": {
+                name: list(dict.fromkeys((name, *role.takes)))
+                for name, role in configuration.file_roles.items()
+            },
+        }
+
+
+def _capped(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, bounded: it travels in one packet with the rest of the spec."""
+    kept = dict(environ)
+    size = sum(len(key) + len(value) + 8 for key, value in kept.items())
+    for key in sorted(kept, key=lambda k: -len(kept[k])):
+        if size <= MAX_ENVIRON:
+            break
+        size -= len(key) + len(kept.pop(key)) + 8
+    return kept

@@ -1,0 +1,1 @@
+"""Preload, fork, nothing else."""

@@ -1,0 +1,166 @@
+"""Who is not of the fleet: announcers whose tasks are taken in, and guests who may work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from coordinator_world import ME, World
+
+from swarm.coordinator import messages as m
+from swarm.core.model import TaskState
+from swarm.ledger import NewTask
+from swarm.wire.lifeline import Revoke
+from swarm.wire.work import (
+    Announced,
+    Assign,
+    Claim,
+    Heartbeat,
+    Rejected,
+    Status,
+    TaskAvailable,
+    TaskDone,
+    TaskRef,
+    WorkMessage,
+)
+
+STRANGER, ANNOUNCER, OPERATOR = "d" * 16, "e" * 16, "f" * 16
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.check()
+    made.close()
+
+
+def add(world: World, **more: Any) -> str:
+    task = world.ledger.submit(NewTask("do it", **more))
+    world.do(m.Poked())
+    return task
+
+
+def running(world: World) -> tuple[str, Any]:
+    """One task in the hands of one agent."""
+    agent = world.agent()
+    task = add(world)
+    world.start_all()
+    return task, agent
+
+
+def state(world: World, task: str) -> TaskState:
+    found = world.ledger.task(task)
+    assert found is not None
+    return found.state
+
+
+def said(world: World, kind: type[WorkMessage]) -> list[Any]:
+    return [message for message in world.said if isinstance(message, kind)]
+
+
+def heard(world: World, sender: str, message: WorkMessage, **more: Any) -> None:
+    world.do(m.Heard(sender, message, more.pop("msg_id", "m-9"), **more))
+
+
+def revoked(world: World) -> list[Revoke]:
+    return [line for line in world.told if isinstance(line, Revoke)]
+
+
+# -- announcements of others
+
+
+def accept(world: World, *announcers: str, coordinators: tuple[str, ...] = ()) -> None:
+    world.do(m.RulesAre((ME, *coordinators), announcers))
+
+
+def test_an_accepted_announcement_becomes_a_task_once(world: World) -> None:
+    accept(world, ANNOUNCER)
+    message = TaskAvailable(task=TaskRef(id="job-7", role="qa", component="api", prompt="test it"))
+    for replay in (False, False, True):
+        heard(world, ANNOUNCER, message, replay=replay)
+    (task,) = world.waiting()
+    assert world.ledger.prompt(task) == "test it"
+    (answer,) = said(world, Status)
+    assert (answer.agentId, answer.task.id) == (ANNOUNCER, task)
+    heard(world, ANNOUNCER, Announced(task=TaskRef(role="builder", prompt="y")), msg_id="m-1")
+    heard(world, ANNOUNCER, Announced(task=TaskRef(role="builder", prompt="y")), msg_id="m-2")
+    assert len(world.waiting()) == 3
+
+
+def test_without_a_role_it_is_a_builders_and_without_a_prompt_its_title(world: World) -> None:
+    accept(world, ANNOUNCER)
+    heard(world, ANNOUNCER, TaskAvailable(task=TaskRef(id="j", title="Fix it")))
+    (task,) = world.waiting()
+    found = world.ledger.task(task)
+    assert found is not None
+    assert (found.role, found.title, world.ledger.prompt(task)) == ("builder", "Fix it", "Fix it")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TaskRef(id="j", role="nosuch", prompt="x"),
+        TaskRef(id="j", role="../../etc", prompt="x"),
+        TaskRef(id="j", role="qa", prompt=""),
+        TaskRef(id="j", role="qa", prompt="x", component="a b; rm -rf /"),
+        TaskRef(id="j", role="qa", prompt="x", priority=10**9),
+    ],
+)
+def test_an_announcement_that_cannot_be_is_answered_with_one_line(
+    world: World, task: TaskRef
+) -> None:
+    accept(world, ANNOUNCER)
+    heard(world, ANNOUNCER, TaskAvailable(task=task))
+    (rejected,) = said(world, Rejected)
+    assert rejected.agentId == ANNOUNCER
+    assert rejected.reason
+    assert "\n" not in rejected.reason
+    heard(world, ANNOUNCER, TaskAvailable(task=task), replay=True)
+    assert len(said(world, Rejected)) == 1
+    assert world.waiting() == []
+
+
+def test_anyone_may_announce_under_a_star_but_coordinators_and_oneself(world: World) -> None:
+    accept(world, "*", coordinators=(OPERATOR,))
+    for sender in (STRANGER, OPERATOR, ME):
+        heard(world, sender, TaskAvailable(task=TaskRef(id="j", role="qa", prompt="x")))
+    assert len(world.waiting()) == 1
+    heard(world, STRANGER, Claim(task=TaskRef(id=world.waiting()[0])))
+    assert said(world, Assign) == []
+
+
+# -- agents that are not of our fleet
+
+
+def test_a_named_announcer_may_work_and_gets_the_prompt(world: World) -> None:
+    accept(world, ANNOUNCER)
+    task = add(world)
+    heard(world, ANNOUNCER, Claim(task=TaskRef(id=task)))
+    world.prepare()
+    (assign,) = said(world, Assign)
+    assert (assign.agentId, assign.task.prompt) == (ANNOUNCER, "do it")
+    assert world.told == []
+    heard(world, ANNOUNCER, Status(task=TaskRef(id=task), fence=1, phase="started"), at=5.0)
+    for _ in range(4):
+        world.tick(60.0)
+        heard(world, ANNOUNCER, Heartbeat(task=TaskRef(id=task), fence=1))
+        heard(world, STRANGER, Heartbeat(task=TaskRef(id=task), fence=1))
+    world.boot()
+    accept(world, ANNOUNCER)
+    world.tick(60.0)
+    heard(world, ANNOUNCER, TaskDone(task=TaskRef(id=task), result="done"))
+    assert state(world, task) is TaskState.DONE
+    assert world.ledger.attempts(task)[0].agent == f"@{ANNOUNCER}"
+
+
+def test_a_foreign_holder_that_falls_silent_loses_the_task(world: World) -> None:
+    accept(world, ANNOUNCER)
+    task = add(world)
+    heard(world, ANNOUNCER, Claim(task=TaskRef(id=task)))
+    world.prepare()
+    heard(world, ANNOUNCER, Status(task=TaskRef(id=task), fence=1, phase="started"))
+    world.tick(91.0)
+    assert state(world, task) is TaskState.QUEUED
+    assert said(world, Rejected)[-1].reason == "the lease expired"

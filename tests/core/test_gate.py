@@ -1,0 +1,161 @@
+"""The promotion gate: what closes it, and who goes through first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from mutants import mutant
+
+from swarm.core import gate as real
+from swarm.core.gate import Budget, Closed, GateFacts, Open, Pause, Pending, admit, judge
+
+FREE = GateFacts(active=1, max_active=3)
+
+
+def test_an_open_gate_says_how_many_more() -> None:
+    assert judge(FREE, 0) == Open(2)
+    assert real.slots(FREE, 0) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "retry"),
+    [
+        ({"stopping": True}, "the swarm is stopping", 30),
+        ({"pauses": (Pause("lunch"),)}, "paused: lunch", 30),
+        ({"pauses": (Pause("", until=50),)}, "paused", 40),
+        ({"active": 3}, "3 of 3 sessions are active", 1),
+        ({"active": 5}, "5 of 3 sessions are active", 1),
+        ({"max_active": 0, "active": 0}, "limits.max_active is 0", 30),
+        (
+            {"free_memory_mb": 900, "min_free_memory_mb": 1024},
+            "900 MB of memory are free, limits.min_free_memory_mb is 1024",
+            10,
+        ),
+        ({"budget": Budget(token_limit=9, tokens=9)}, "the token budget is spent: 9 of 9", 30),
+        (
+            {"budget": Budget(usd_limit=2.5, usd=3.0, resets_at=110)},
+            "the budget is spent: $3.00 of $2.50",
+            100,
+        ),
+    ],
+)
+def test_each_thing_that_closes_it(changed: dict, reason: str, retry: float) -> None:
+    assert judge(replace(FREE, **changed), 10) == Closed(reason, retry)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pauses": (Pause("over", until=10),)},
+        {"free_memory_mb": None, "min_free_memory_mb": 1024},
+        {"free_memory_mb": 5, "min_free_memory_mb": 0},
+        {"budget": Budget(token_limit=9, tokens=None, usd_limit=1.0, usd=None)},
+    ],
+)
+def test_what_is_over_or_unknown_closes_nothing(changed: dict) -> None:
+    assert judge(replace(FREE, **changed), 10) == Open(2)
+
+
+def test_only_so_many_sessions_as_fit_into_memory() -> None:
+    facts = GateFacts(max_active=9, free_memory_mb=2500, min_free_memory_mb=1000)
+    assert judge(replace(facts, session_memory_mb=1000), 0) == Open(2)
+
+
+def test_priority_then_age_and_the_blocked_delay_nobody() -> None:
+    pending = [
+        Pending("late", "t1", 1, since=5),
+        Pending("early", "t2", 1, since=2),
+        Pending("urgent", "t3", 1, since=9, priority=1),
+        Pending("blocked", "t4", 1, since=0, priority=9, obstacle="no sandbox"),
+        Pending("unknown", "t5", 1, since=0, priority=8, known=False),
+    ]
+    answer = admit(pending, FREE, 4.9)
+    assert [p.agent for p in answer.granted] == ["urgent", "early"]
+    assert [p.agent for p, _ in answer.denied] == ["blocked", "late"]
+    answer = admit(pending, FREE, 5.0)
+    assert [p.agent for p, _ in answer.denied] == ["blocked", "unknown", "late"]
+
+
+pendings = st.lists(
+    st.builds(
+        Pending,
+        agent=st.sampled_from("abcdef"),
+        task=st.just("t"),
+        fence=st.just(1),
+        since=st.integers(0, 20),
+        priority=st.integers(0, 2),
+        known=st.booleans(),
+        obstacle=st.sampled_from(["", "", "x"]),
+    ),
+    max_size=6,
+    unique_by=lambda p: p.agent,
+)
+facts = st.builds(
+    GateFacts,
+    active=st.integers(0, 5),
+    max_active=st.integers(0, 4),
+    stopping=st.booleans(),
+    free_memory_mb=st.sampled_from([None, 500, 1000, 3000]),
+    min_free_memory_mb=st.sampled_from([0, 1000]),
+    session_memory_mb=st.sampled_from([None, 1000]),
+)
+
+
+def check(gate: ModuleType) -> None:
+    @settings(max_examples=200, derandomize=True, database=None, phases=[Phase.generate])
+    @given(pendings, facts)
+    def the_gate_holds(pending: list[Pending], seen: GateFacts) -> None:
+        now = 10.0
+        seen = gate.GateFacts(*(getattr(seen, f) for f in seen.__dataclass_fields__))
+        answer = gate.admit(pending, seen, now)
+        free, reason = gate.slots(seen, now)
+        assert (free > 0) == (not reason), "closed without a reason"
+        assert len(answer.granted) <= free, "more started than the coordinator was promised"
+        if answer.granted:
+            assert seen.active + len(answer.granted) <= seen.max_active
+        assert not (seen.stopping and answer.granted), "started while stopping"
+        if free and seen.free_memory_mb is not None:
+            left = seen.free_memory_mb - (free - 1) * (seen.session_memory_mb or 0)
+            assert left >= seen.min_free_memory_mb or not seen.min_free_memory_mb
+        answered = [*answer.granted, *(p for p, _ in answer.denied)]
+        assert len(answered) == len({p.agent for p in answered}), "answered twice"
+        fit = [p for p in pending if p.known and not p.obstacle]
+        assert len(answer.granted) == min(len(fit), free), "somebody delays somebody else"
+        for passed in set(fit) - set(answer.granted):
+            for went in answer.granted:
+                assert (-went.priority, went.since) <= (-passed.priority, passed.since)
+        for one in set(pending) - set(answered):
+            assert not one.known
+            assert now - one.since < gate.WORK_WAIT_SECONDS, "waits for ever"
+        assert all(closed.retry_after > 0 for _, closed in answer.denied)
+
+    the_gate_holds()
+
+
+def test_the_gate_holds_whatever_asks() -> None:
+    check(real)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("            verdict = _one_less(verdict)\n", ""),
+        ("facts.active >= facts.max_active", "facts.active > facts.max_active"),
+        ("(-p.priority, p.since, p.agent)", "(-p.priority, p.agent)"),
+        ("(-p.priority, p.since, p.agent)", "(p.since, p.agent)"),
+        ("elif one.known:", "elif one.known or True:"),
+        (
+            "return 1 + spare // facts.session_memory_mb",
+            "return 2 + spare // facts.session_memory_mb",
+        ),
+        ("        elif now - one.since >= WORK_WAIT_SECONDS:", "        elif False:"),
+        ("    if facts.stopping:\n", "    if facts.stopping and facts.active:\n"),
+    ],
+)
+def test_a_planted_bug_in_the_gate_is_caught(old: str, new: str) -> None:
+    with mutant(real, old, new) as planted, pytest.raises(AssertionError):
+        check(planted)
