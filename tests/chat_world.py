@@ -50,6 +50,8 @@ class World:
         self.inbox: dict[int, list[dict]] = defaultdict(list)
         self.dropped: dict[int, tuple[int, str]] = {}
         self.sends = 0
+        self.order: list[tuple[int, ...]] = []
+        """Whom each text was sent to, in the order of sending."""
         self.sessions: dict[int, ChatSession] = {}
         self.events: dict[int, list] = defaultdict(list)
 
@@ -84,6 +86,7 @@ class World:
             match effect:
                 case Send(to=to, text=text):
                     self.sends += len(to)
+                    self.order.append(tuple(to))
                     for conn in to:
                         self._deliver(conn, text)
                 case Drop(conn=conn, code=code, reason=reason):
@@ -98,20 +101,31 @@ class World:
 
     # -- signing in -----------------------------------------------------------------------------
 
-    def sign_in(self, name: str, *, quiet: bool = False, join: str | None = "#agents") -> int:
+    def sign_in(
+        self,
+        name: str,
+        *,
+        quiet: bool = False,
+        addressed: bool = False,
+        join: str | None = "#agents",
+    ) -> int:
         """A raw connection that has signed in (and joined), its inbox emptied."""
         conn = self.connect()
-        answers = self.prove(conn, name, quiet=quiet)
+        answers = self.prove(conn, name, quiet=quiet, addressed=addressed)
         assert answers[0]["type"] == "WELCOME", answers
         if join is not None:
             assert self.send(conn, {"type": "JOIN", "channel": join})[0]["type"] == "JOINED"
         self.inbox[conn].clear()
         return conn
 
-    def prove(self, conn: int, name: str, *, quiet: bool = False) -> list[dict]:
+    def prove(
+        self, conn: int, name: str, *, quiet: bool = False, addressed: bool = False
+    ) -> list[dict]:
         """IDENTIFY and VERIFY_IDENTITY; what the last one was answered."""
         identify = {"type": "IDENTIFY", "name": name, "pubkey": pem(name)}
-        (challenge,) = self.send(conn, {**identify, "quiet": True} if quiet else identify)
+        identify |= {"quiet": True} if quiet else {}
+        identify |= {"addressed": True} if addressed else {}
+        (challenge,) = self.send(conn, identify)
         assert challenge["type"] == "CHALLENGE", challenge
         return self.send(conn, self.proof(challenge, name))
 
@@ -128,10 +142,15 @@ class World:
 
     # -- client machines ------------------------------------------------------------------------
 
-    def session(self, name: str, *, quiet: bool = True, seen: Seen | None = None) -> int:
+    def session(
+        self, name: str, *, quiet: bool = True, addressed: bool = False, seen: Seen | None = None
+    ) -> int:
         """A :class:`ChatSession` wired to the server; the number of its connection."""
         conn = self.connect()
-        session = ChatSession(name, pem(name), fake_sign(name), "#agents", quiet=quiet, seen=seen)
+        public, sign = pem(name), fake_sign(name)
+        session = ChatSession(
+            name, public, sign, "#agents", quiet=quiet, addressed=addressed, seen=seen
+        )
         self.sessions[conn] = session
         session.opened(self.now)
         self.flush(conn)
@@ -143,6 +162,6 @@ class World:
             for text in texts:
                 self.perform(self.server.received(conn, text, self.now))
 
-    def say(self, conn: int, content: str) -> None:
-        self.sessions[conn].say(content, self.now)
+    def say(self, conn: int, content: str, to: tuple[str, ...] = ()) -> None:
+        self.sessions[conn].say(content, self.now, to)
         self.flush(conn)

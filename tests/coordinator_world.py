@@ -11,7 +11,15 @@ from swarm.coordinator import messages as m
 from swarm.coordinator import offers
 from swarm.coordinator.bookkeeping import Books
 from swarm.coordinator.machine import deadline, step
-from swarm.coordinator.state import Revoked, Settings, State, committed, idle_agents, spare
+from swarm.coordinator.state import (
+    Revoked,
+    Settings,
+    State,
+    committed,
+    hopeless,
+    idle_agents,
+    spare,
+)
 from swarm.core.model import AgentState, Outcome, TaskState
 from swarm.ledger import SqliteLedger
 from swarm.wire.lifeline import AgentFact, Assigned, Finished, Revoke, Work
@@ -50,6 +58,8 @@ class World:
         self.agents: dict[str, Agent] = {}
         self.max_active = max_active
         self.said: list[WorkMessage] = []
+        self.to: list[tuple[str, ...]] = []
+        """Whom each of ``said`` was addressed to."""
         self.told: list[Assigned | Revoke] = []
         self.unsaid: list[str] = []
         self.preparing: list[m.Prepare] = []
@@ -198,7 +208,8 @@ class World:
                 self._look = True
             case m.LookForIdleRoles():
                 self.books.note_idle_roles(self.state)
-            case m.Say(message):
+            case m.Say(message, to=to):
+                self.to.append(to)
                 self._says(message)
             case m.Unsay(key):
                 self.unsaid.append(key)
@@ -282,13 +293,20 @@ class World:
 
     def _nothing_forgotten(self) -> None:
         """Every task that could start with an idle agent and a free slot is announced."""
+        queued = {task.id for task in self.ledger.tasks([TaskState.QUEUED])}
+        assert set(self.state.offers) <= queued, "announced although it waits no more"
+        for offer in self.state.offers.values():
+            assert not offer.checking, "an announcement that is checked for ever"
         if not (self.state.online and self.state.ready) or spare(self.state) <= 0:
             return
         idle = idle_agents(self.state)
         for task in self.ledger.ready(sorted(ROLES), 100):
-            if task.id in self.state.offers:
-                continue
             able = [a for a in idle if task.role in self.state.settings.takes(a.role)]
+            offer = self.state.offers.get(task.id)
+            if offer is not None and hopeless(self.state, offer):
+                able = [a for a in able if a.name not in self.state.silent]
+            elif offer is not None:
+                continue
             assert not able, f"{task.id} waits although {able[0].name} is idle"
 
     def waiting(self) -> list[str]:

@@ -182,7 +182,7 @@ class Channel:
     said: list[tuple[str, WorkMessage]] = field(default_factory=list)
 
     async def say(self, message: WorkMessage) -> None:
-        await self.client.say(work.encode(message))
+        self.client.say(work.encode(message))
 
     async def assign(self, agent: str, task: str = "t-1", fence: int = 1, **ref: str) -> None:
         await self.say(Assign(agentId=agent, task=TaskRef(task, **ref), fence=fence))

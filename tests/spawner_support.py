@@ -14,7 +14,7 @@ from swarm.sandbox.grants import session_rules
 from swarm.sandbox.launch import Command, Confinement
 from swarm.sandbox.run import Done, run
 from swarm.spawner.author import git_identity
-from swarm.spawner.clone import borrowed_paths, checkout_prelude, ensure_clone, freshen
+from swarm.spawner.clone import borrowed_paths, checkout_prelude, ensure_clone, freshen, mark_in_use
 from swarm.spawner.homecoming import Homecoming, bring_home
 from swarm.spawner.hub import Hub
 from swarm.spawner.workspace import Workspace, prepare_task
@@ -115,12 +115,14 @@ class Desk:
         )  # fmt: skip
         command = Command(("sh", "-ec", script), self.workspace.repo, env)
         done = run(command, self.confinement(out, env), prelude)
+        if done.prelude_failed is None:
+            mark_in_use(self.workspace)  # as the daemon does when the program has started
         if check:
             assert done.prelude_failed is None, done.error
             assert done.exit == 0, done.error
         return done
 
-    def home(self) -> Homecoming:
+    def home(self, *, holder: bool = False) -> Homecoming:
         return bring_home(
             self.workspace,
             hub=self.hub.path,
@@ -131,6 +133,7 @@ class Desk:
             fence=self.fence,
             identity=git_identity("Ann", "ann@example.org", AGENT),
             confinement=self.confinement(),
+            holder=holder,
         )
 
     def in_hub(self, *words: str) -> str:

@@ -127,6 +127,14 @@ class World:
         """Agents whose session runs."""
         return [agent for agent in self.agents().values() if agent["state"] == "active"]
 
+    def wrote(self, agent: dict[str, Any], name: str) -> None:
+        """Wait until its session has come as far as writing that file into its clone."""
+        eventually((self.base / agent["name"] / "repo" / name).exists, 10.0)
+
+    def let_go(self, agent: dict[str, Any]) -> None:
+        """End the wait of its session's ``HELD``."""
+        (self.base / agent["name"] / "repo" / "go").touch()
+
     def stop(self, **how: Any) -> int:
         """Stop it by command; its exit status."""
         self.ask(control.Stop(**how))
@@ -191,13 +199,18 @@ def family(pid: int) -> list[int]:
     found: list[int] = []
     waiting = [pid]
     while waiting:
-        parent = waiting.pop()
-        with suppress(OSError):
-            text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            below = [int(word) for word in text.split()]
-            found += below
-            waiting += below
+        below = children(waiting.pop())
+        found += below
+        waiting += below
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Every live child of ``pid`` itself."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def kill(pid: int) -> None:

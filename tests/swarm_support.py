@@ -144,6 +144,10 @@ class Swarm:
             or []
         )
 
+    def clone(self, agent: dict[str, Any]) -> Path:
+        """The working directory of its sessions."""
+        return self.root / "agents" / str(agent["name"]) / "repo"
+
     def git(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run git in the repository (or elsewhere), free of the person's configuration."""
         return git(cwd or self.repository, *arguments)

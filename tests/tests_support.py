@@ -9,6 +9,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+HELD = "run until test -e go; do sleep 0.05; done"
+"""Directive of a scripted session that goes on when a file ``go`` is in its working directory."""
+
 
 def eventually(condition: Callable[[], T], within: float = 5.0, say: str = "") -> T:
     """Poll ``condition`` until it is truthy and return its value; fail after ``within`` seconds."""

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from swarm.chat.keys import Clock
@@ -65,7 +66,8 @@ def backoff(failures: int, chance: float) -> float:
 class ChatClient:
     """A signed-in member of one channel, for as long as its ``async with`` block lasts.
 
-    ``identity`` ``None`` only reads.  ``quiet`` asks our own server for no presence notices.
+    ``identity`` ``None`` only reads.  ``quiet`` asks our own server for no presence notices,
+    ``addressed`` for no message that is addressed to others.
     ``once`` makes any failure a :class:`~swarm.errors.ChatError`, raised by :meth:`events`,
     :meth:`tell` and :meth:`joined`.  ``wait(failures)`` gives the seconds before a reconnect.
     Raises ``ChatError`` for an address that is none.
@@ -79,6 +81,7 @@ class ChatClient:
         *,
         name: str = "",
         quiet: bool = False,
+        addressed: bool = False,
         once: bool = False,
         wait: Callable[[int], float] | None = None,
         tls: ssl.SSLContext | None = None,
@@ -88,6 +91,7 @@ class ChatClient:
         self._channel = channel
         self._name = name or (identity.name if identity is not None else "") or "reader"
         self._quiet = quiet
+        self._addressed = addressed
         self._once = once
         self._wait = wait if wait is not None else lambda n: backoff(n, random.random())  # noqa: S311 - jitter
         self._tls = tls
@@ -95,6 +99,7 @@ class ChatClient:
         self._pacer = Pacer()
         self._seen = Seen()
         self._session: wire.ChatSession | None = None
+        self._socket: ClientConnection | None = None
         self._failures = 0
         self._held_until: int | None = None
         self._failure: ChatError | None = None
@@ -146,17 +151,28 @@ class ChatClient:
         """Why the server lets us say nothing; empty when it does."""
         return self._pacer.reason
 
-    async def say(self, content: str, *, key: str = "", priority: int = STATUS) -> None:
+    def say(
+        self, content: str, *, key: str = "", priority: int = STATUS, to: tuple[str, ...] = ()
+    ) -> None:
         """Have ``content`` sent, and sent again until it is heard back.
 
         A newer message with the same ``key`` takes the place of an older one that waits.
+        ``to`` are the bare ids of those it concerns; empty: everybody.
         ``priority`` is one of :mod:`swarm.wire.pacing`'s.  Returns at once.
         """
         if not key:
             self._tellings += 1
             key = f"say-{self._tellings}"
-        self._pacer.put(key, content, priority, self._clock())
+        self._pacer.put(key, content, priority, self._clock(), to)
         self._wake.set()
+
+    def flush(self) -> None:
+        """Send at once what may be sent now; without it that is done a moment later."""
+        socket, session = self._socket, self._session
+        # While the writer waits for a peer that reads slowly, nothing may overtake it.
+        if socket is not None and session is not None and not _backed_up(socket):
+            for text in self._to_send(session, self._clock()):
+                broadcast([socket], text)
 
     def unsay(self, key: str) -> None:
         """Nobody needs that message any more: it is not sent (again)."""
@@ -177,7 +193,7 @@ class ChatClient:
                 raise self._failure
             if self.held_back:
                 self._hold(self.held_back, self._held_until)
-            await self.say(content, key=key, priority=0)
+            self.say(content, key=key, priority=0)
             await asyncio.wait_for(future, within)
         except TimeoutError:
             self.unsay(key)
@@ -271,7 +287,7 @@ class ChatClient:
             raise
         finally:
             self._in_channel.clear()
-            self._session = None
+            self._session = self._socket = None
             self._pacer.disconnected()
             self._failures += 1
 
@@ -307,9 +323,10 @@ class ChatClient:
             identity.sign if identity is not None else None,
             self._channel,
             quiet=self._quiet,
+            addressed=self._addressed,
             seen=self._seen,
         )
-        self._session = session
+        self._session, self._socket = session, socket
         self._pacer.allowed()
         session.opened(self._clock())
         try:
@@ -339,10 +356,7 @@ class ChatClient:
             now = self._clock()
             for event in session.tick(now):
                 await self._on(event)
-            if session.joined:
-                for content in self._pacer.due(now):
-                    session.say(content, now)
-            for text in session.outgoing():
+            for text in self._to_send(session, now):
                 await socket.send(text)
             moments = [session.deadline(), self._pacer.deadline() if session.joined else None]
             soonest = min((m for m in moments if m is not None), default=None)
@@ -352,6 +366,13 @@ class ChatClient:
                     await self._wake.wait()
             except TimeoutError:
                 pass  # a deadline has come
+
+    def _to_send(self, session: wire.ChatSession, now: int) -> list[str]:
+        """Frames to send now, what is due by our pace among them."""
+        if session.joined:
+            for content in self._pacer.due(now):
+                session.say(content, now, self._pacer.addressees(content))
+        return session.outgoing()
 
     # -- what the server says -------------------------------------------------------------------
 
@@ -422,6 +443,11 @@ class ChatClient:
     async def _emit(self, event: ClientEvent) -> None:
         if self._listening:
             await self._events.put(event)
+
+
+def _backed_up(socket: ClientConnection) -> bool:
+    """Whether what was sent before still waits for the peer to read."""
+    return socket.transport.get_write_buffer_size() > 0
 
 
 def _meaning_of(group: ExceptionGroup) -> Exception:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
 
 import click
 
+from swarm.cli.demonstration.interruption import ended_by_signals, held_back, undisturbed
 from swarm.cli.demonstration.stage import Stage, clear, set_stage
 from swarm.cli.lock import Holder, find_holder, is_locked, send, start_time, wait_until_free
 from swarm.cli.screen import note, say
-from swarm.errors import Interrupted, SwarmError
+from swarm.errors import SwarmError
 
 
 @click.command("demo")
@@ -29,23 +27,26 @@ def demo(keep: bool, quiet: bool) -> None:
     from swarm.cli.demonstration.acts import Play
     from swarm.ledger import open_ledger
 
-    stage = set_stage()
     started = time.monotonic()
 
     def tell(text: str) -> None:
         if not quiet:
             say(f"{time.monotonic() - started:5.1f}s  {text}")
 
+    stage: Stage | None = None
     play: Play | None = None
-    try:
-        with _ended_by_signals():
+    with ended_by_signals():
+        try:
+            with held_back():
+                stage = set_stage()
             tell(f"a home, a project and a configuration in {stage.root}")
             with open_ledger(stage.places.ledger) as ledger:
                 play = Play(stage, ledger, tell)
                 report = play.run()
-    finally:
-        with _undisturbed():
-            clean_up(stage, play.pids if play is not None else {}, keep)
+        finally:
+            with undisturbed():
+                if stage is not None:
+                    clean_up(stage, play.pids if play is not None else {}, keep)
     say()
     for line in report.lines():
         say(line)
@@ -79,34 +80,3 @@ def _end_supervisor(stage: Stage) -> None:
         if wait_until_free(stage.places, seconds):
             return
     raise SwarmError(f"the demo's supervisor (pid {holder.pid}) does not end", "kill it with -9")
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """TERM and HUP end the demo as Ctrl-C does: by an exception, so that it cleans up."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"ended by {signal.Signals(number).name}")
-
-    with _handling(end, signal.SIGTERM, signal.SIGHUP):
-        yield
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Cleaning up is not interrupted; it takes seconds."""
-    ignored = signal.SIG_IGN
-    with _handling(ignored, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(
-    handler: Callable[[int, FrameType | None], None] | signal.Handlers, *numbers: signal.Signals
-) -> Iterator[None]:
-    before = [(number, signal.signal(number, handler)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in before:
-            signal.signal(number, old)

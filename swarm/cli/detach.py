@@ -43,18 +43,22 @@ def start_detached(places: Places, argv: list[str], environment: dict[str, str])
     places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places.logs.mkdir(mode=0o700, exist_ok=True)
     reader, writer = os.pipe()
+    # A Ctrl-C is taken once the pid is known: a supervisor nobody knows of could not be ended.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         try:
-            pid = _spawn(places, [*argv, "--ready-fd", "3"], environment, writer)
+            pid = _spawn(places, [*argv, "--ready-fd", "3"], environment, writer, mask)
         finally:
             os.close(writer)
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             answer = _wait(places, reader)
         except KeyboardInterrupt:
             _end(pid)
             raise Interrupted("interrupted; the swarm that was starting is ended") from None
     finally:
         os.close(reader)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if answer is None:
         raise _died(places, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     if not answer.ready:
@@ -63,7 +67,13 @@ def start_detached(places: Places, argv: list[str], environment: dict[str, str])
         say(line)
 
 
-def _spawn(places: Places, argv: list[str], environment: dict[str, str], writer: int) -> int:
+def _spawn(
+    places: Places,
+    argv: list[str],
+    environment: dict[str, str],
+    writer: int,
+    mask: set[int | signal.Signals],
+) -> int:
     log = os.open(_stderr(places), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -78,6 +88,7 @@ def _spawn(places: Places, argv: list[str], environment: dict[str, str], writer:
                 (os.POSIX_SPAWN_DUP2, writer, 3),
             ],
             setsid=True,
+            setsigmask=mask,
         )
     finally:
         os.close(null)

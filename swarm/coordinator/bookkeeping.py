@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from swarm.coordinator import messages as m
-from swarm.coordinator.state import State, Waiting
+from swarm.coordinator.state import State, Waiting, public_title
 from swarm.core.model import TaskState
 from swarm.errors import UsageError
 from swarm.ledger.interface import Ledger, NewTask, Task
@@ -43,6 +43,8 @@ class Books:
         match effect:
             case m.TryClaim():
                 return self._claim(effect)
+            case m.CheckOffers(tasks):
+                return m.OffersChecked(tasks, frozenset(filter(self._waits, tasks)))
             case m.Begin(task, fence, agent, at):
                 if ledger.begin(task, fence, agent, at) is None and ledger.task(task) is not None:
                     return m.NotBegun(agent, task, fence)
@@ -104,6 +106,13 @@ class Books:
         else:
             noted.pop(key, None)
 
+    def _waits(self, task: str) -> bool:
+        """Whether a claim of it could be had now."""
+        found = self._ledger.task(task)
+        if found is None or found.state is not TaskState.QUEUED or found.blocked:
+            return False
+        return found.not_before is None or found.not_before <= self._wall()
+
     def _claim(self, order: m.TryClaim) -> m.Event:
         found = self._meant(order)
         if isinstance(found, m.ClaimLost):
@@ -162,7 +171,7 @@ def _waiting(task: Task) -> Waiting:
         id=task.id,
         role=task.role,
         component=task.component,
-        title=task.title,
+        title=public_title(task),
         priority=task.priority,
         fence=task.fence,
         last_agent=task.agent,

@@ -17,7 +17,7 @@ from swarm.coordinator.messages import (
     Say,
     TryClaim,
 )
-from swarm.coordinator.offers import unavailable, withdraw
+from swarm.coordinator.offers import answered, unavailable, withdraw
 from swarm.coordinator.state import (
     ANSWER_BURST,
     ANSWERS_PER_SECOND,
@@ -26,7 +26,9 @@ from swarm.coordinator.state import (
     Preparing,
     State,
     Waiting,
+    hopeless,
     lease_of,
+    public_title,
     spare,
 )
 from swarm.core.model import is_component
@@ -48,8 +50,13 @@ def who(state: State, sender: str) -> str:
 
 def claimed(state: State, sender: str, claim: Claim, now: float) -> Step:
     """Somebody would take a task."""
-    task = claim.task
     agent = who(state, sender)
+    state, effects = answered(state, agent, claim.task.id)
+    state, more = _claimed(state, sender, agent, claim.task, now)
+    return state, more + effects
+
+
+def _claimed(state: State, sender: str, agent: str, task: TaskRef, now: float) -> Step:
     if not agent:
         if task.id in state.offers or task.id in state.leases:
             return _turn_away(state, sender, task, now, "you are not an agent of this fleet")
@@ -74,6 +81,7 @@ def claimed(state: State, sender: str, claim: Claim, now: float) -> Step:
 def won(state: State, event: ClaimWon, now: float) -> Step:
     """The ledger gave the lease: find out where the work starts, then assign it."""
     task, fence = event.claimed.task, event.claimed.fence
+    offer = state.offers.get(task.id)
     # Whoever else was asked for this task is free again, and the winner for nothing else.
     state = unavailable(withdraw(state, task.id), event.agent, now)
     other = lease_of(state, event.agent_id)
@@ -83,13 +91,14 @@ def won(state: State, event: ClaimWon, now: float) -> Step:
         return state, (given_back, *_rejected(event.agent_id, TaskRef(id=task.id), "one at a time"))
     foreign = event.agent.startswith("@")
     lease = Lease(
-        task=Waiting(task.id, task.role, task.component, task.title, task.priority),
+        task=Waiting(task.id, task.role, task.component, public_title(task), task.priority),
         fence=fence,
         agent=event.agent,
         agent_id=event.agent_id,
         phase=Preparing(),
         expires=now + state.settings.lease_seconds,
-        prompt=event.claimed.prompt if foreign else "",
+        public=offer is not None and offer.public,
+        prompt=event.claimed.prompt if foreign and task.announced else "",
     )
     state = replace(state, leases={**state.leases, task.id: lease})
     return state, (Log("claimed", task.id, event.agent, fence), Prepare(event.claimed), Look())
@@ -135,7 +144,8 @@ def backed_off(state: State, task: str, at_least: float = 0.0) -> tuple[State, f
 
 def _room(state: State, task: str) -> bool:
     """An announced task has its slot set aside; another needs one of its own."""
-    return spare(state) >= (0 if task in state.offers else 1)
+    offer = state.offers.get(task)
+    return spare(state) >= (1 if offer is None or hopeless(state, offer) else 0)
 
 
 def _roles(state: State, agent: str) -> tuple[str, ...]:
@@ -150,13 +160,17 @@ def _turn_away(state: State, sender: str, task: TaskRef, now: float, reason: str
     if answers < 1.0:
         return state, ()
     state = replace(state, answers=answers - 1.0, answered_at=now)
-    return state, _rejected(sender, task, reason)
+    return state, _rejected(sender, task, reason, public=True)
 
 
-def _rejected(agent_id: str, task: TaskRef, reason: str) -> tuple[Effect, ...]:
+def _rejected(
+    agent_id: str, task: TaskRef, reason: str, *, public: bool = False
+) -> tuple[Effect, ...]:
+    """The refusal of a claim; what strangers are told, everybody may hear."""
     message = Rejected(
         agentId=agent_id,
         task=TaskRef(id=task.id[:64], component=task.component[:64]),
         reason=reason,
     )
-    return (Say(message, ASSIGNING, f"reject:{agent_id}:{task.id[:64]}"),)
+    to = () if public else (agent_id,)
+    return (Say(message, ASSIGNING, f"reject:{agent_id}:{task.id[:64]}", to),)

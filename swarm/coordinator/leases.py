@@ -69,7 +69,8 @@ def assign_again(lease: Lease, seconds: float) -> Say:
             priority=task.priority,
         )
     message = Assign(agentId=lease.agent_id, task=task, fence=lease.fence, lease_seconds=seconds)
-    return Say(message, ASSIGNING, f"assign:{lease.task.id}")
+    to = () if lease.public else (lease.agent_id,)
+    return Say(message, ASSIGNING, f"assign:{lease.task.id}", to)
 
 
 def started(state: State, event: Started, now: float) -> Step:
@@ -222,7 +223,8 @@ def snapshot(state: State, event: SnapshotTaken, now: float) -> Step:
     agents = {fact.name: fact for fact in event.agents}
     names = {fact.agent_id: fact.name for fact in event.agents if fact.agent_id}
     reported = {(one.task, one.fence) for one in event.reports}
-    state = replace(state, ready=True, agents=agents, names=names, offers={}, leases={})
+    state = replace(state, ready=True, agents=agents, names=names, silent=frozenset())
+    state = replace(state, offers={}, leases={})
     effects: list[Effect] = []
     for holder in event.holders:
         if (holder.task, holder.fence) in reported:
@@ -294,7 +296,8 @@ def _end(lease: Lease, reason: str, outcome: Outcome) -> tuple[Effect, ...]:
     if not lease.foreign:
         return (_revoke(lease, outcome, reason),)
     message = Rejected(agentId=lease.agent_id, task=TaskRef(id=lease.task.id), reason=reason)
-    return (Say(message, ASSIGNING, f"reject:{lease.agent_id}:{lease.task.id}"),)
+    key = f"reject:{lease.agent_id}:{lease.task.id}"
+    return (Say(message, ASSIGNING, key, (lease.agent_id,)),)
 
 
 def _revoke(lease: Lease, outcome: Outcome, reason: str) -> Tell:

@@ -14,6 +14,7 @@ from swarm.coordinator.messages import (
     AgentChanged,
     AgentLeft,
     CancelledFound,
+    CheckOffers,
     ClaimLost,
     ClaimWon,
     Effect,
@@ -29,6 +30,7 @@ from swarm.coordinator.messages import (
     LookForIdleRoles,
     NotBegun,
     NoteGate,
+    OffersChecked,
     Online,
     Poked,
     Prepared,
@@ -98,10 +100,12 @@ def _step(state: State, event: Event, now: float) -> Step:
         case HandedOver():
             return reports.handed_over(state, event)
         case Poked():
-            return state, (LookForCancelled(), LookForIdleRoles(), Look())
+            announced = (CheckOffers(tuple(state.offers)),) if state.offers else ()
+            return state, (LookForCancelled(), *announced, LookForIdleRoles(), Look())
         case Online(online):
             # Nobody hears an announcement while we are away: each is made anew when we are back.
-            return replace(state, online=online, offers={}), ((Look(),) if online else ())
+            state = replace(state, online=online, offers={}, silent=frozenset())
+            return state, ((Look(),) if online else ())
         case Heard():
             return _heard(state, event, now)
         case Garbled(sender, reason):
@@ -128,7 +132,8 @@ def _fleet(
             known = state.agents.get(name)
             agents = {k: v for k, v in state.agents.items() if k != name}
             names = {k: v for k, v in state.names.items() if v != name}
-            state, effects = leases.agent_left(replace(state, agents=agents, names=names), name)
+            state = replace(state, agents=agents, names=names, silent=state.silent - {name})
+            state, effects = leases.agent_left(state, name)
             state, more = tick(offers.unavailable(state, name, now), now)
             gone = known is not None and not any(a.role == known.role for a in agents.values())
             return state, (*effects, *more, *((LookForIdleRoles(),) if gone else ()))
@@ -151,7 +156,8 @@ def _agent(state: State, fact: AgentFact, now: float) -> Step:
     state = leases.agent_busy(state, fact)
     effects: tuple[Effect, ...] = ()
     if fact.state is not AgentState.IDLE:
-        state, effects = tick(offers.unavailable(state, fact.name, now), now)
+        state = offers.unavailable(state, fact.name, now)
+        state, effects = tick(replace(state, silent=state.silent - {fact.name}), now)
     if fact.state in DOWN:
         state, more = leases.agent_left(state, fact.name)
         effects += more
@@ -186,14 +192,16 @@ def _heard(state: State, event: Heard, now: float) -> Step:
 
 def _ended(
     state: State,
-    event: Found | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun | Recorded | GivenBack
-    | Requeued | CancelledFound | TakenIn | Unacceptable,
+    event: Found | OffersChecked | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun
+    | Recorded | GivenBack | Requeued | CancelledFound | TakenIn | Unacceptable,
     now: float,
 ) -> Step:  # fmt: skip
     """How an effect ended."""
     match event:
         case Found():
             return _found(state, event, now)
+        case OffersChecked():
+            return offers.checked(state, event, now)
         case ClaimWon():
             state, effects = claims.won(state, event, now)
             state, more = tick(state, now)
@@ -236,11 +244,7 @@ def _found(state: State, event: Found, now: float) -> Step:
 
 def tick(state: State, now: float) -> Step:
     """Everything whose time has come."""
-    effects: tuple[Effect, ...] = ()
-    for offer in list(state.offers.values()):
-        if offer.again_at <= now:
-            state, more = offers.again(state, offer, now)
-            effects += more
+    state, effects = offers.overdue(state, now)
     for lease in list(state.leases.values()):
         at = leases.deadline(lease)
         if at is not None and at <= now:
@@ -254,7 +258,7 @@ def tick(state: State, now: float) -> Step:
 
 def deadline(state: State) -> float | None:
     """When :func:`tick` next has something to do, if ever."""
-    times = [offer.again_at for offer in state.offers.values()]
+    times = [offer.again_at for offer in state.offers.values() if not offer.checking]
     times += [at for lease in state.leases.values() if (at := leases.deadline(lease)) is not None]
     if state.wake is not None:
         times.append(state.wake)

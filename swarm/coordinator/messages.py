@@ -142,6 +142,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class OffersChecked:
+    """Which of the announced ``tasks`` still wait."""
+
+    tasks: tuple[str, ...]
+    waiting: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimWon:
     """The ledger gave the lease."""
 
@@ -250,8 +258,8 @@ class Unacceptable:
 Event: TypeAlias = (
     SnapshotTaken | AgentChanged | AgentLeft | SlotsAre | Renewed | Started | HolderLost
     | HandedOver | Poked | RulesAre | Online | Heard | Garbled | Tick
-    | Found | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun | Recorded | GivenBack
-    | Requeued | CancelledFound | TakenIn | Unacceptable
+    | Found | OffersChecked | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun | Recorded
+    | GivenBack | Requeued | CancelledFound | TakenIn | Unacceptable
 )  # fmt: skip
 
 # -- effects --------------------------------------------------------------------------------------
@@ -263,6 +271,13 @@ class Look:
 
     Many of these at once are one.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOffers:
+    """See whether these tasks, announced before, still wait; ends as :class:`OffersChecked`."""
+
+    tasks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +318,9 @@ class Say:
     message: WorkMessage
     priority: int
     key: str = ""
+    to: tuple[str, ...] = ()
+    """Bare ids of those it concerns: on a server of ours nobody of the fleet is woken by what
+    concerns others.  Empty: everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +419,6 @@ class Log:
 
 
 Effect: TypeAlias = (
-    Look | LookForCancelled | LookForIdleRoles | TryClaim | Prepare | Say | Unsay | Tell | Begin
-    | Renew | Record | Requeue | GiveBack | TakeIn | NoteGate | Log
+    Look | CheckOffers | LookForCancelled | LookForIdleRoles | TryClaim | Prepare | Say | Unsay
+    | Tell | Begin | Renew | Record | Requeue | GiveBack | TakeIn | NoteGate | Log
 )  # fmt: skip

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from swarm.coordinator.messages import Effect, Found, Log, Look, Say
+from swarm.coordinator.messages import (
+    CheckOffers,
+    Effect,
+    Found,
+    Log,
+    Look,
+    OffersChecked,
+    Say,
+)
 from swarm.coordinator.state import (
+    FIRST_WAIT,
     MAX_OFFERED,
     SLOT_MS,
     WAIT_CAP,
     Offer,
     State,
     Waiting,
+    hopeless,
     idle_agents,
     spare,
 )
@@ -38,7 +48,9 @@ def wants(state: State) -> tuple[tuple[str, ...], int] | None:
 def announce(state: State, event: Found, now: float) -> tuple[State, tuple[Effect, ...]]:
     """Offer each task to the best idle agent, in order, while slots are free.
 
-    A task nobody can take is passed over; it never holds up the next one.
+    A task nobody can take is passed over; it never holds up the next one.  Nor does one that only
+    silent agents could take: it is offered to one of them, and beyond the free slots.  As soon
+    as an agent that answers is there, it is offered to that one instead.
     """
     state = replace(state, wake=event.wake)
     if not (state.ready and state.online):
@@ -48,34 +60,89 @@ def announce(state: State, event: Found, now: float) -> tuple[State, tuple[Effec
     for task in event.tasks:
         if room <= 0:
             break
-        if task.id in offers or task.id in state.leases:
+        old = offers.get(task.id)
+        if task.id in state.leases or (old is not None and not hopeless(state, old)):
             continue
         matching = fitting(state, task, idle)
-        if not matching:
+        answering = [fact for fact in matching if fact.name not in state.silent]
+        if not (answering or (matching and old is None)):
             continue
-        best = ranked(task, matching)[0]
+        best = ranked(task, answering or matching)[0]
         idle = [fact for fact in idle if fact.name != best.name]
-        offer = Offer(task, (best.name,), frozenset({best.name}), now + 1.0)
+        tried = frozenset({best.name}) | (old.tried if old is not None else frozenset())
+        offer = Offer(task, (best.name,), tried, now + FIRST_WAIT, public=old is not None)
         offers[task.id] = offer
-        room -= 1
-        effects += _said(offer, len(matching))
+        room -= bool(answering)
+        effects += _said(state, offer, len(matching))
+        if old is not None:
+            effects.append(Look())  # whoever was asked for it is free for what was passed over
     return replace(state, offers=offers), tuple(effects)
 
 
+def overdue(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+    """Announcements whose time is over: see first whether the ledger still wants them claimed."""
+    due = [
+        task for task, offer in state.offers.items() if not offer.checking and offer.again_at <= now
+    ]
+    if not due:
+        return state, ()
+    asked = {task: replace(state.offers[task], checking=True) for task in due}
+    return replace(state, offers={**state.offers, **asked}), (CheckOffers(tuple(due)),)
+
+
+def checked(state: State, event: OffersChecked, now: float) -> tuple[State, tuple[Effect, ...]]:
+    """Withdraw what waits no more (cancelled, claimed elsewhere); make the rest again when due."""
+    effects: tuple[Effect, ...] = ()
+    for task in event.tasks:
+        offer = state.offers.get(task)
+        if offer is None:
+            continue
+        if task not in event.waiting:
+            state = withdraw(state, task)
+            effects += (Log("withdrawn", task), Look())
+        elif offer.checking:
+            state, more = again(state, offer, now)
+            effects += more
+    return state, effects
+
+
 def again(state: State, offer: Offer, now: float) -> tuple[State, tuple[Effect, ...]]:
-    """Nobody claimed: offer it to others, up to three; withdraw it when nobody can start it."""
+    """Nobody claimed: offer it to others, up to three; withdraw it when nobody can start it.
+
+    From now on everybody hears it: when those who are asked are stuck too, the others' places
+    in the spread come.  Who was asked and said nothing is asked last, for this and all others.
+    """
     task = offer.task
-    matching = fitting(state, task, idle_agents(state, besides=task.id))
-    if not (state.ready and state.online) or spare(state) < 0 or not matching:
+    state = withdraw(state, task.id)
+    state = replace(state, silent=state.silent.union(offer.to))
+    matching = fitting(state, task, idle_agents(state))
+    if not (state.ready and state.online) or spare(state) <= 0 or not matching:
         # The slot it had set aside may serve another task.
-        return withdraw(state, task.id), (Look(),)
-    fresh = [fact for fact in matching if fact.name not in offer.tried]
-    others = [fact for fact in matching if fact.name in offer.tried]
-    chosen = (ranked(task, fresh) + ranked(task, others))[:MAX_OFFERED]
-    names = tuple(fact.name for fact in chosen)
+        return state, (Look(),)
+    order = sorted(
+        ranked(task, matching),
+        key=lambda fact: (fact.name in state.silent, fact.name in offer.tried),
+    )
+    names = tuple(fact.name for fact in order[:MAX_OFFERED])
     wait = min(offer.wait * 2, WAIT_CAP)
-    anew = Offer(task, names, offer.tried | frozenset(names), now + wait, wait)
-    return replace(state, offers={**state.offers, task.id: anew}), _said(anew, len(matching))
+    anew = Offer(task, names, offer.tried | frozenset(names), now + wait, wait, public=True)
+    state = replace(state, offers={**state.offers, task.id: anew})
+    return state, (*_said(state, anew, len(matching)), Look())
+
+
+def answered(state: State, name: str, task: str) -> tuple[State, tuple[Effect, ...]]:
+    """A silent agent claims ``task``: what else it alone was asked for is offered afresh."""
+    if name not in state.silent:
+        return state, ()
+    stuck = [
+        other
+        for other, offer in state.offers.items()
+        if other != task and name in offer.to and hopeless(state, offer)
+    ]
+    state = replace(state, silent=state.silent - {name})
+    for other in stuck:
+        state = withdraw(state, other)
+    return state, (Look(),)
 
 
 def withdraw(state: State, task: str) -> State:
@@ -120,9 +187,10 @@ def ranked(task: Waiting, agents: Sequence[AgentFact]) -> list[AgentFact]:
     )
 
 
-def _said(offer: Offer, idle: int) -> tuple[Effect, ...]:
+def _said(state: State, offer: Offer, idle: int) -> tuple[Effect, ...]:
     message = TaskAvailable(task=offer.task.ref, offer=offer.to, idle=idle, slot_ms=SLOT_MS)
+    to = () if offer.public else tuple(state.agents[name].agent_id for name in offer.to)
     return (
-        Say(message, CLAIMING, f"announce:{offer.task.id}"),
+        Say(message, CLAIMING, f"announce:{offer.task.id}", to),
         Log("announced", offer.task.id, text=" ".join(offer.to)),
     )

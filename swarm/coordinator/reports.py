@@ -85,7 +85,8 @@ def recorded(state: State, event: Recorded) -> Step:
 
 def given_back(state: State, event: Heard, unclaim: Unclaim) -> Step:
     """An agent cannot start what it was assigned.  Without an id its component names it."""
-    if not who(state, event.sender):
+    agent = who(state, event.sender)
+    if not agent:
         return state, ()
     lease = lease_of(state, event.sender)
     task, fence = unclaim.task.id, unclaim.fence
@@ -101,7 +102,9 @@ def given_back(state: State, event: Heard, unclaim: Unclaim) -> Step:
         return state, ()  # only the holder gives back
     wait = 0.0
     if mine:
-        state, wait = backed_off(dropped(state, task), task, max(0.0, unclaim.retry_after))
+        # Whoever cannot start it must not be the first who is asked again.
+        state = replace(dropped(state, task), silent=state.silent | {agent})
+        state, wait = backed_off(state, task, max(0.0, unclaim.retry_after))
     reason = " ".join(unclaim.reason.split())[:MAX_REASON] or "given back"
     back = GiveBack(task, fence, reason, wait, reply_to=event.sender, replay=event.replay)
     return state, (back,)
@@ -120,7 +123,7 @@ def was_given_back(state: State, event: GivenBack) -> Step:
 
 def _settled(agent_id: str, task: str, fence: int, *, stale: bool) -> Say:
     message = Settled(agentId=agent_id, task=TaskRef(id=task), fence=fence, stale=stale)
-    return Say(message, SETTLING, f"settled:{task}:{fence}")
+    return Say(message, SETTLING, f"settled:{task}:{fence}", (agent_id,))
 
 
 def _finished(report: Report, fence: int) -> Finished:
@@ -150,4 +153,5 @@ def _finished(report: Report, fence: int) -> Finished:
         commits=max(0, report.commits),
         retry_at=report.retry_at,
         needs_human=report.needs_human,
+        swarm_budget=report.swarm_budget,
     )

@@ -77,7 +77,7 @@ async def serve(line: ServiceLifeline, service: ServiceSpec) -> None:
         config.repo.source, config.repo.target, config.repo.author, config.repo.clone
     )
     log = JsonLog(Places(Path(service.home)).service_log(service.name))
-    chat = ChatClient(config.chat_url, identity, config.channel, quiet=True)
+    chat = ChatClient(config.chat_url, identity, config.channel, quiet=True, addressed=True)
     with open_ledger(Path(config.ledger)) as ledger:
         clock = asyncio.get_running_loop().time
         hubs = Hubs(Path(config.hub), repo, clock)

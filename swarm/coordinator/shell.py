@@ -37,8 +37,13 @@ MAX_POSTPONED = 10_000
 class Channel(Protocol):
     """What the coordinator needs of a chat client."""
 
-    async def say(self, content: str, *, key: str = "", priority: int = 3) -> None:
-        """Have it sent; returns at once."""
+    def say(
+        self, content: str, *, key: str = "", priority: int = 3, to: tuple[str, ...] = ()
+    ) -> None:
+        """Have it sent, to those it concerns; returns at once."""
+
+    def flush(self) -> None:
+        """Send at once what may be sent now."""
 
     def unsay(self, key: str) -> None:
         """It need not be sent any more."""
@@ -94,7 +99,7 @@ class Coordinator:
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._look = False
         self._look_for_idle_roles = False
-        self._to_say: asyncio.Queue[m.Say | m.Unsay] = asyncio.Queue()
+        self._notes: list[m.Log] = []
         self._git: set[asyncio.Task[None]] = set()
         self._git_locks: dict[str | None, asyncio.Lock] = {}
         self._postponed: deque[m.Effect] = deque()
@@ -118,11 +123,10 @@ class Coordinator:
     # -- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Decide and talk until cancelled."""
+        """Decide until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.decide())
-                group.create_task(self.talk())
                 group.create_task(self.open_hub())
         finally:
             for task in self._git:
@@ -133,21 +137,23 @@ class Coordinator:
         """Take what happens, one thing at a time."""
         while True:
             item = await self._next()
-            if item is not None:
-                self._take(item)
-            if self._inbox.empty():
-                # Everything that is known by now counts before anything is announced.
-                self._look_around()
+            try:
+                if item is not None:
+                    self._take(item)
+                if self._inbox.empty():
+                    # Everything that is known by now counts before anything is announced.
+                    self._look_around()
+            finally:
+                self._let_know()
 
-    async def talk(self) -> None:
-        """Hand what is to be said to the chat client, in order."""
-        while True:
-            order = await self._to_say.get()
-            if isinstance(order, m.Unsay):
-                self._channel.unsay(order.key)
-            else:
-                content = encode(order.message)
-                await self._channel.say(content, key=order.key, priority=order.priority)
+    def _let_know(self) -> None:
+        """First the channel, which waits for us; then the log, for which nobody waits."""
+        self._channel.flush()
+        notes, self._notes = self._notes, []
+        for one in notes:
+            self._log.write(
+                one.kind, task=one.task, agent=one.agent, fence=one.fence, text=one.text
+            )
 
     async def open_hub(self) -> None:
         """Have the configured repository's hub ready before the first task needs it."""
@@ -215,12 +221,14 @@ class Coordinator:
                 self._look = True
             case m.LookForIdleRoles():
                 self._look_for_idle_roles = True
-            case m.Say() | m.Unsay():
-                self._to_say.put_nowait(effect)
+            case m.Say(message, priority, key, to):
+                self._channel.say(encode(message), key=key, priority=priority, to=to)
+            case m.Unsay(key):
+                self._channel.unsay(key)
             case m.Tell(line):
                 self._line.send(line)
-            case m.Log(kind, task, agent, fence, text):
-                self._log.write(kind, task=task, agent=agent, fence=fence, text=text)
+            case m.Log():
+                self._notes.append(effect)
             case m.Prepare():
                 self._prepare(effect)
             case m.Record() if effect.finished.commits > 1:

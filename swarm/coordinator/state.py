@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from swarm.core.model import AgentState
+from swarm.ledger.interface import Task
 from swarm.wire.lifeline import AgentFact
 from swarm.wire.work import TaskRef
 
@@ -66,7 +67,7 @@ class Waiting:
 
     @property
     def ref(self) -> TaskRef:
-        """As the channel sees it: never with the prompt."""
+        """As the channel sees it: never with the prompt, nor with a title made from it."""
         return TaskRef(
             id=self.id,
             role=self.role,
@@ -74,6 +75,11 @@ class Waiting:
             title=self.title,
             priority=self.priority,
         )
+
+
+def public_title(task: Task) -> str:
+    """The title somebody gave it; a prompt's first line stays private (rules, "Prompts")."""
+    return task.title if task.titled or task.announced else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,10 @@ class Offer:
     """Everyone it was ever offered to."""
     again_at: float
     wait: float = FIRST_WAIT
+    public: bool = False
+    """Everybody was told of it, so that others than the asked wait for their place to claim."""
+    checking: bool = False
+    """Its time is over, and the ledger is being asked whether the task still waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +139,11 @@ class Lease:
     expires: float
     seen: bool = False
     """The supervisor's free slots already take it into account."""
+    public: bool = False
+    """Everybody was told that the task waits, so everybody is told who has it."""
     prompt: str = ""
-    """Kept only for an agent that is not of our fleet: its ``ASSIGN`` carries it."""
+    """Of a task that was announced on the channel, where its prompt is no secret, and only for
+    an agent that is not of our fleet: its ``ASSIGN`` carries it."""
 
     @property
     def foreign(self) -> bool:
@@ -161,6 +174,9 @@ class State:
     """Promotions the gate would allow, as the supervisor last said."""
     offers: Mapping[str, Offer] = field(default_factory=dict)
     leases: Mapping[str, Lease] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
+    """Idle agents that left their last offer unanswered, or gave back what they got: they are
+    asked last, until they claim or change."""
     denials: Mapping[str, int] = field(default_factory=dict)
     """How often in a row a task was given back before it began."""
     wake: float | None = None
@@ -169,10 +185,15 @@ class State:
     answered_at: float = 0.0
 
 
+def hopeless(state: State, offer: Offer) -> bool:
+    """Whether only silent agents are asked: no slot is set aside for such an announcement."""
+    return bool(offer.to) and state.silent.issuperset(offer.to)
+
+
 def committed(state: State) -> int:
     """Slots spoken for that the supervisor does not know of yet."""
     unseen = sum(not (lease.seen or lease.foreign) for lease in state.leases.values())
-    return len(state.offers) + unseen
+    return unseen + sum(not hopeless(state, offer) for offer in state.offers.values())
 
 
 def spare(state: State) -> int:
@@ -185,12 +206,9 @@ def lease_of(state: State, agent_id: str) -> Lease | None:
     return next((one for one in state.leases.values() if one.agent_id == agent_id), None)
 
 
-def idle_agents(state: State, besides: str = "") -> list[AgentFact]:
-    """Agents that could claim now: idle, holding nothing, asked for nothing else.
-
-    Those asked for task ``besides`` count as free: it is about to be offered anew.
-    """
-    busy = {name for task, offer in state.offers.items() if task != besides for name in offer.to}
+def idle_agents(state: State) -> list[AgentFact]:
+    """Agents that could claim now: idle, holding nothing, asked for nothing else."""
+    busy = {name for offer in state.offers.values() for name in offer.to}
     busy.update(lease.agent for lease in state.leases.values())
     return [
         fact

@@ -230,6 +230,11 @@ class DropPause:
 
 
 @dataclass(frozen=True, slots=True)
+class EndQuotaWaits:
+    """Let the tasks go that wait for a quota, then tell the coordinator."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The start is over: everyone is ready (``ok``), or ``problems`` say who is not and why."""
 
@@ -247,5 +252,5 @@ Effect: TypeAlias = (
     | CleanTree | Tidy
     | TellSnapshot | TellAgent | TellGone | TellSlots | TellRenew | TellBegun | TellSpent
     | TellLost | TellReported | TellPoke
-    | Reply | Refuse | Note | KeepPause | DropPause | Settled | End
+    | Reply | Refuse | Note | KeepPause | DropPause | EndQuotaWaits | Settled | End
 )  # fmt: skip

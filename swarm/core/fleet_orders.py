@@ -6,6 +6,7 @@ from swarm.core import journal, life
 from swarm.core.fleet_agents import Active, Agent, Cleaning
 from swarm.core.fleet_effects import (
     DropPause,
+    EndQuotaWaits,
     KeepPause,
     Refuse,
     Reply,
@@ -47,15 +48,19 @@ def pause_asked(fleet: FleetState, event: PauseAsked) -> None:
 
 
 def resume_asked(fleet: FleetState, event: ResumeAsked) -> None:
-    """Promotions again, whoever paused them."""
-    was = fleet.paused or fleet.quota
+    """Promotions again, whoever paused them; what waits for a quota need not any more."""
+    was, quota = fleet.paused or fleet.quota, fleet.quota
     fleet.paused = fleet.quota = None
     fleet.timers.set(("quota", ""), None)
     if was is None:
         fleet.emit(Reply(event.reply, ("nothing was paused",)))
         return
     fleet.note(journal.Resumed())
-    fleet.emit(DropPause(BY_PERSON), DropPause(BY_QUOTA), Reply(event.reply, ("resumed",)))
+    fleet.emit(DropPause(BY_PERSON), DropPause(BY_QUOTA))
+    if quota is not None:
+        fleet.emit(EndQuotaWaits())
+        fleet.tell(TellPoke())
+    fleet.emit(Reply(event.reply, ("resumed",)))
 
 
 def quota_over(fleet: FleetState) -> None:

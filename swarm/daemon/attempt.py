@@ -66,7 +66,7 @@ from swarm.wire.work import TaskRef
 STATUS_SECONDS = 5.0
 """The channel hears of progress at most so often."""
 SPENT_SECONDS = 2.0
-"""The supervisor hears of usage at most so often; the last word comes with the report."""
+"""The supervisor hears of usage at most so often, and of the last of it that late at most."""
 STUCK_SECONDS = 3.0
 """A CLI that waits for its quota for ever is ended after this long; one that gives up by itself
 has the time to say so properly (rules, "Outcomes")."""
@@ -191,7 +191,9 @@ def session(daemon: Daemon, event: SessionNews, now: float) -> Step:
             return _over(daemon, now)
         case Secured(finished):
             match daemon.phase:
-                case Securing(job=job):
+                case Securing(job=job, swarm_budget=swarms):
+                    if swarms and finished.outcome is Outcome.OVER_BUDGET:
+                        finished = msgspec.structs.replace(finished, swarm_budget=True)
                     return _record(daemon, finished, job.work.title)
                 case _:
                     return daemon, ()
@@ -238,10 +240,11 @@ def _news(
         case SessionSpent(usage, cost, session_id):
             if over := _over_budget(active.job.work, event):
                 return _end(daemon, active.job, Outcome.OVER_BUDGET, over, now, began=True)
-            if active.spent_at is not None and now - active.spent_at < SPENT_SECONDS:
-                return daemon, ()
             line = Spent(task=task, fence=fence, usage=usage, cost_usd=cost, session_id=session_id)
-            return replace(daemon, phase=replace(active, spent_at=now)), (Tell(line),)
+            if active.spent_at is not None and now - active.spent_at < SPENT_SECONDS:
+                return replace(daemon, phase=replace(active, unsaid=line)), ()
+            active = replace(active, spent_at=now, unsaid=None)
+            return replace(daemon, phase=active), (Tell(line),)
         case _:
             assert_never(event)
 
@@ -258,17 +261,25 @@ def _over_budget(work: Work, spent: SessionSpent) -> str:
 
 
 def active_deadline(daemon: Daemon, active: Active) -> float | None:
-    """When a running session is over its time, or has been stuck long enough."""
+    """When a running session is over its time, stuck long enough, or has usage to be told."""
     limit = daemon.tuning.max_task_seconds
     times = [active.since + limit] if limit > 0 else []
     if active.stuck_at is not None:
         times.append(active.stuck_at)
+    if active.unsaid is not None:
+        times.append(_say_at(active.spent_at))
     return min(times, default=None)
+
+
+def _say_at(spent_at: float | None) -> float:
+    return (spent_at or 0.0) + SPENT_SECONDS
 
 
 def expire(daemon: Daemon, now: float) -> Step:
     """A deadline of an attempt's phase has passed."""
     match daemon.phase:
+        case Active(unsaid=Spent() as line, spent_at=at) as active if now >= _say_at(at):
+            return replace(daemon, phase=replace(active, spent_at=now, unsaid=None)), (Tell(line),)
         case Active(job=job, stuck_at=stuck_at):
             if stuck_at is not None and now >= stuck_at:
                 reason = "the provider's quota is used up"
@@ -298,10 +309,12 @@ def _end(
     *,
     began: bool,
     grace: float | None = None,
+    swarm_budget: bool = False,
 ) -> Step:
     """TERM now, KILL after the grace."""
     seconds = daemon.tuning.grace_seconds if grace is None else grace
-    phase = Ending(job, outcome, reason[:MAX_REASON], now + max(0.0, seconds), began)
+    kill_at = now + max(0.0, seconds)
+    phase = Ending(job, outcome, reason[:MAX_REASON], kill_at, began, swarm_budget)
     note = Note("ending", f"{job.work.task} fence {job.fence}: {outcome}: {reason}")
     effects: tuple[Effect, ...] = (Terminate(), note)
     if seconds <= 0:
@@ -313,21 +326,29 @@ def _end(
 def end_session(daemon: Daemon, line: EndSession, now: float) -> Step:
     """The supervisor ends this session: cancelled, stalled, over budget, revoked."""
     key = (line.task, line.fence)
+    swarms = line.outcome is Outcome.OVER_BUDGET  # the task's own is minded here
+    finished = Finished(*key, line.outcome, line.reason, swarm_budget=swarms)
     match daemon.phase:
         case Promoting(task=task, fence=fence) if (task.id, fence) == key:
-            return _unbegun(daemon, Finished(*key, line.outcome, line.reason), task.title, now)
+            return _unbegun(daemon, finished, task.title, now)
         case Preparing(job=job) | Failing(job=job) if job.key == key:
-            finished = Finished(*key, line.outcome, line.reason)
             if isinstance(daemon.phase, Failing):
-                ending = Ending(
-                    job, line.outcome, line.reason, now + KILL_AGAIN_SECONDS, began=False
-                )
+                kill_at = now + KILL_AGAIN_SECONDS
+                ending = Ending(job, line.outcome, line.reason, kill_at, False, swarms)
                 return replace(daemon, phase=ending), (Terminate(),)
             return _unbegun(daemon, finished, job.work.title, now)
         case Launching(job=job) | Active(job=job) if job.key == key:
             began = isinstance(daemon.phase, Active)
-            grace = line.grace_seconds
-            return _end(daemon, job, line.outcome, line.reason, now, began=began, grace=grace)
+            return _end(
+                daemon,
+                job,
+                line.outcome,
+                line.reason,
+                now,
+                began=began,
+                grace=line.grace_seconds,
+                swarm_budget=swarms,
+            )
         case Ending(job=job) as ending if job.key == key:
             return _sooner(daemon, ending, now, line.grace_seconds)
         case _:
@@ -378,10 +399,10 @@ def _over(daemon: Daemon, now: float) -> Step:
         case Launching(job=job):
             reason = "the session's tree was gone before its program started"
             return _record(daemon, Finished(*job.key, Outcome.LOST, reason), job.work.title)
-        case Ending(job=job, outcome=outcome, reason=reason, began=True):
-            return replace(daemon, phase=Securing(job)), (Secure(job, outcome, reason),)
-        case Ending(job=job, outcome=outcome, reason=reason):
-            finished = Finished(*job.key, outcome, reason)
+        case Ending(job=job, outcome=outcome, reason=reason, began=True, swarm_budget=swarms):
+            return replace(daemon, phase=Securing(job, swarms)), (Secure(job, outcome, reason),)
+        case Ending(job=job, outcome=outcome, reason=reason, swarm_budget=swarms):
+            finished = Finished(*job.key, outcome, reason, swarm_budget=swarms)
             return _unbegun(daemon, finished, job.work.title, now)
         case Failing(job=job, retry=True) if daemon.leave is None:
             return _prepare(daemon, job, again=True)
@@ -397,8 +418,8 @@ def _over(daemon: Daemon, now: float) -> Step:
 
 
 def _unbegun(daemon: Daemon, finished: Finished, title: str, now: float) -> Step:
-    """Ended before its program ran: when only we leave, it is given back, else reported."""
-    if finished.outcome is Outcome.LOST:
+    """Ended before its program ran: given back when that was not for the task, else reported."""
+    if finished.outcome is Outcome.LOST or finished.swarm_budget:
         return give_back(daemon, finished.task, finished.fence, finished.reason, now)
     return _record(daemon, finished, title)
 

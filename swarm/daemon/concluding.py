@@ -9,20 +9,15 @@ from dataclasses import dataclass
 import msgspec
 
 from swarm.core.model import Outcome
-from swarm.daemon import memory
 from swarm.daemon.reporting import MAX_REASON
+from swarm.daemon.resting import rest
 from swarm.daemon.state import Job
-from swarm.errors import SwarmError
-from swarm.sandbox.grants import git_rules
-from swarm.sandbox.launch import Command, Confinement
-from swarm.sandbox.run import run
+from swarm.sandbox.launch import Confinement
 from swarm.sandbox.trees import marker
 from swarm.sessions.model import Summary
 from swarm.sessions.outcome import Evidence, decide
 from swarm.sessions.prompt import QUESTION_FILE
 from swarm.spawner.author import git_identity
-from swarm.spawner.clone import borrowed_paths
-from swarm.spawner.git import OPTIONS, trusted_environment
 from swarm.spawner.homecoming import bring_home
 from swarm.spawner.hub import count_commits
 from swarm.spawner.refs import beneath
@@ -63,9 +58,12 @@ def secure(
     key: tuple[str, int],
     repo: RepoWork,
     confinement: Confinement,
+    *,
+    holder: bool = False,
 ) -> bytes:
     """Bring the work of attempt ``key`` into the hub; for a helper process, as git blocks.
 
+    ``holder``: it held the task to its end, see :func:`~swarm.spawner.homecoming.bring_home`.
     Returns a :class:`Home` as JSON.  Raises :class:`~swarm.errors.SwarmError`.
     """
     task, fence = key
@@ -81,25 +79,12 @@ def secure(
         confinement=Confinement(
             confinement.containment, confinement.landlock, marker(home_id, task, fence)
         ),
+        holder=holder,
     )
     if not came.problem and not came.saved:
-        _clean(workspace, repo, confinement)
+        rest(workspace, repo.hub, repo.clone, repo.base, confinement)
     count = count_commits(repo.hub, repo.base, came.commit) if came.commit is not None else 0
     return _encoder.encode(Home(came.commit, count, came.saved, came.problem))
-
-
-def _clean(workspace: Workspace, repo: RepoWork, like: Confinement) -> None:
-    """Take out what the session left untracked, contained: the next one then starts sooner."""
-    rules = None
-    if like.landlock is not None:
-        rules = git_rules(
-            read=borrowed_paths(repo.hub, repo.clone), write=(workspace.repo, workspace.tmp)
-        )
-    step = Command(("git", *OPTIONS, "clean", "-q", "-ffdx"), workspace.repo, trusted_environment())
-    inside = Confinement(like.containment, rules, like.marker, workspace.tmp, like.user_ns)
-    with suppress(SwarmError, OSError):  # not cleaned now, it is cleaned before the next session
-        if run(step, inside).exit == 0:
-            memory.mark_clean(workspace)
 
 
 def read_home(data: bytes) -> Home:
@@ -152,11 +137,14 @@ def conclude(
         why = "; ".join(part for part in (why, f"not all is in the hub: {home.problem}") if part)
     if home.saved:
         why = "; ".join(part for part in (why, f"saved as {', '.join(home.saved)}") if part)
+    outcome = verdict.outcome
+    if home.problem and not home.commits and outcome is Outcome.SUCCEEDED:
+        outcome = Outcome.FAILED  # work that nobody can get at is not done
     summary = seen.summary
     return Finished(
         task=job.work.task,
         fence=job.fence,
-        outcome=verdict.outcome,
+        outcome=outcome,
         reason=why[:MAX_REASON],
         result=verdict.result,
         exit_status=seen.exit_status,

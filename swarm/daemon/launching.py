@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from swarm.daemon import memory
 from swarm.daemon.session import RawLog, Session
 from swarm.daemon.state import Job
+from swarm.errors import WorkspaceError
 from swarm.sandbox import kernel
 from swarm.sandbox.environment import prepare_state, session_environment
 from swarm.sandbox.grants import session_rules
@@ -20,7 +21,14 @@ from swarm.sessions.model import Launch, LaunchRequest
 from swarm.sessions.prompt import Assignment, compose
 from swarm.sessions.registry import adapter
 from swarm.spawner.author import git_identity
-from swarm.spawner.clone import borrowed_paths, checkout_prelude, freshen
+from swarm.spawner.clone import (
+    borrowed_paths,
+    checkout_prelude,
+    freshen,
+    is_in_use,
+    step_off,
+    take_branch,
+)
 from swarm.spawner.context import begin_task
 from swarm.spawner.git import is_safe_ref
 from swarm.spawner.refs import read_ref
@@ -91,6 +99,8 @@ def start(means: Means, job: Job) -> Session:
     )
     prelude: tuple[Command, ...] = ()
     if repo is not None:
+        if is_in_use(workspace):
+            raise WorkspaceError(f"{workspace.repo} holds work that could not be saved")
         freshen(workspace, new_task=True)
         prelude = _prelude(workspace, repo, env)
     memory.mark_used(workspace)
@@ -109,6 +119,10 @@ def _prelude(workspace: Workspace, repo: RepoWork, env: Mapping[str, str]) -> tu
     """What git has to do first; each step left out starts the session 5 ms sooner."""
     ref = f"refs/remotes/origin/{repo.target}"
     current = is_safe_ref(ref) and read_ref(f"{workspace.repo}/.git", ref) == repo.base
+    rests = current and memory.resting_at(workspace) == repo.start
+    if rests and take_branch(workspace.repo, repo.branch, repo.start):
+        return ()
+    step_off(workspace.repo)
     return checkout_prelude(
         workspace.repo,
         repo.branch,

@@ -162,6 +162,7 @@ class ChatLink:
         self._codec.receive(joined.handshake)
         self._session = self._new_session()
         self._session.phase = chat.InChannel(self._identity.agent_id)
+        self._session.ours = joined.ours
         self._pacer.set_rate(joined.rate)
         if pending:
             self._take_in(pending, now)
@@ -183,12 +184,15 @@ class ChatLink:
             self._next_address("", now)
         return self._drain()
 
-    def say(self, key: str, content: str, priority: int, now: float) -> list[LinkEvent]:
+    def say(
+        self, key: str, content: str, priority: int, now: float, to: tuple[str, ...] = ()
+    ) -> list[LinkEvent]:
         """Say ``content`` as soon as the server's pace allows; a newer one of ``key`` replaces it.
 
-        It is kept, over reconnects, until its echo is heard.
+        It is kept, over reconnects, until its echo is heard.  ``to`` are the bare ids of those it
+        concerns; empty: everybody.
         """
-        self._pacer.put(key, content, priority, int(now * 1000))
+        self._pacer.put(key, content, priority, int(now * 1000), to)
         self._send_due(now)
         return self._drain()
 
@@ -318,6 +322,7 @@ class ChatLink:
             identity.sign,
             self._channel,
             quiet=True,
+            addressed=True,
             seen=self._seen,
         )
 
@@ -457,7 +462,7 @@ class ChatLink:
             return
         wall = self._wall(now)
         for content in due:
-            session.say(content, wall)
+            session.say(content, wall, self._pacer.addressees(content))
         for text in session.outgoing():
             codec.send_text(text)
         self._flush(now)

@@ -18,7 +18,7 @@ from swarm.daemon.launching import Means, can_confine
 from swarm.daemon.line import Lifeline
 from swarm.daemon.link import ChatLink
 from swarm.daemon.loop import Loop
-from swarm.daemon.performer import Performer, make_clone
+from swarm.daemon.performer import Performer, confinement_of, make_clone
 from swarm.daemon.signer import Signer
 from swarm.daemon.signin import Joined, jitter, numeric_family, sign_in
 from swarm.daemon.state import Daemon, Idle, Me, Told
@@ -85,8 +85,13 @@ class Helpers:
 
     def clone(self, wanted: Prepare) -> Chore:
         """Make a clone."""
-        workspace = Workspace(self._spec.workspace)
-        return Chore(lambda: make_clone(workspace, wanted.hub, wanted.clone))
+        workspace, spec = Workspace(self._spec.workspace), self._spec
+
+        def make() -> bytes:
+            inside = confinement_of(workspace, can_confine(spec))
+            return make_clone(workspace, wanted.hub, wanted.clone, inside)
+
+        return Chore(make)
 
     def _socket(self) -> int:
         """An unconnected one; the helper finds out whether it fits the address."""

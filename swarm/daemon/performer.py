@@ -18,6 +18,7 @@ from swarm.daemon.launching import Means, start
 from swarm.daemon.link import resolve
 from swarm.daemon.loop import Loop
 from swarm.daemon.outbox import Entry, Reported
+from swarm.daemon.resting import first_rest
 from swarm.daemon.session import Session
 from swarm.daemon.state import (
     CloneFailed,
@@ -39,6 +40,7 @@ from swarm.daemon.state import (
     Say,
     Secure,
     Secured,
+    SessionBegan,
     SessionOver,
     Settle,
     Tell,
@@ -125,8 +127,9 @@ class Performer:
 
     def _say(self, message: WorkMessage) -> None:
         key, priority = _key(message)
-        now = self._loop.clock()
-        self._loop.post_chat(self._loop.link.say(key, work.encode(message), priority, now))
+        loop = self._loop
+        content, to = work.encode(message), loop.daemon.tuning.coordinators
+        loop.post_chat(loop.link.say(key, content, priority, loop.clock(), to))
 
     def look_up(self, host: str, port: int) -> None:
         """Resolve a chat server's name in a helper process."""
@@ -166,10 +169,18 @@ class Performer:
         events, ended = session.readable(fd, time.time())
         if ended:
             self._loop.unwatch(fd)
+        if any(isinstance(event, SessionBegan) for event in events):
+            self._mark_in_use()
         if session.over:
             self._session = None
             self._witness(session)
         self._loop.post(*events)
+
+    def _mark_in_use(self) -> None:
+        try:
+            clones.mark_in_use(self._workspace)
+        except OSError as error:  # its branch is checked out, which says the same
+            self._log.write("not_saved", text=f"in-use: {error.strerror}")
 
     def _witness(self, session: Session) -> None:
         task = session.job.work.task
@@ -202,7 +213,7 @@ class Performer:
                     )
 
                 self._chore(
-                    lambda: make_clone(workspace, hub, mode, fresh, begin, confinement), made
+                    lambda: make_clone(workspace, hub, mode, confinement, fresh, begin), made
                 )
             case Secure(job, ended_by, reason):
 
@@ -213,7 +224,8 @@ class Performer:
                 if job.work.repo is None:
                     self._conclude(job, Home(), ended_by, reason)
                 else:
-                    self._secure(job.key, job.work.repo, home)
+                    holder = ended_by not in (Outcome.LOST, Outcome.CANCELLED)
+                    self._secure(job.key, job.work.repo, home, holder=holder)
 
     def recover(self, current: memory.Current) -> None:
         """Secure what the session of an earlier life left; its task is others' by now."""
@@ -228,20 +240,29 @@ class Performer:
             trouble = f"work of {current.task} is still only in the clone: {problem}"
             self._loop.post(Recovered(trouble if problem else ""))
 
-        if current.repo is None:
-            memory.clear_current(self._workspace)
+        if current.repo is None or not clones.may_hold_leftovers(self._workspace):
+            memory.clear_current(self._workspace)  # or killed before its branch was checked out
             self._loop.post(Recovered())
         else:
-            self._secure((current.task, current.fence), current.repo, done)
+            key = (current.task, current.fence)
+            self._secure(key, current.repo, done, holder=False)
 
     def _secure(
-        self, key: tuple[str, int], repo: RepoWork, done: Callable[[bytes, str], None]
+        self,
+        key: tuple[str, int],
+        repo: RepoWork,
+        done: Callable[[bytes, str], None],
+        *,
+        holder: bool,
     ) -> None:
         spec, workspace, confinement = self._means.spec, self._workspace, self._confinement()
-        self._chore(
-            lambda: concluding.secure(workspace, spec.name, spec.home_id, key, repo, confinement),
-            done,
-        )
+
+        def work() -> bytes:
+            return concluding.secure(
+                workspace, spec.name, spec.home_id, key, repo, confinement, holder=holder
+            )
+
+        self._chore(work, done)
 
     def _conclude(self, job: Job, home: Home, ended_by: Outcome | None, reason: str) -> None:
         seen = self._seen
@@ -259,9 +280,7 @@ class Performer:
         self._loop.post(Secured(finished))
 
     def _confinement(self) -> Confinement:
-        """Of the same strength as the session's; git's own paths are filled in where it runs."""
-        rules = LandlockRules() if self._means.sandboxed else None
-        return Confinement(landlock=rules, tmp=self._workspace.tmp)
+        return confinement_of(self._workspace, self._means.sandboxed)
 
     def _chore(self, what: Callable[[], bytes], done: Callable[[bytes, str], None]) -> None:
         """Run ``what`` in a helper process, then call ``done`` with its answer or its error."""
@@ -340,23 +359,33 @@ def _key(message: WorkMessage) -> tuple[str, int]:
             return f"report:{message.task.id}:{getattr(message, 'fence', 0)}", SETTLING
 
 
+def confinement_of(workspace: Workspace, sandboxed: bool) -> Confinement:
+    """Of the same strength as the session's; git's own paths are filled in where it runs."""
+    return Confinement(landlock=LandlockRules() if sandboxed else None, tmp=workspace.tmp)
+
+
 def make_clone(
     workspace: Workspace,
     hub: str,
     mode: str,
+    confinement: Confinement,
     fresh: bool = False,
     begin: str = "",
-    confinement: Confinement | None = None,
 ) -> bytes:
-    """Make ``repo/`` a clone of ``hub`` that holds commit ``begin``; for a helper process.
+    """Make ``repo/`` a clone of ``hub``; for a helper process, contained as ``confinement``.
 
-    ``fresh`` sets the one that is there aside.  Raises :class:`~swarm.errors.SwarmError`.
+    With ``begin`` it holds that commit, as a task waits for it; without, it is made ready for the
+    first one.  ``fresh`` sets the one that is there aside.
+
+    Raises :class:`~swarm.errors.SwarmError`.
     """
     if fresh and os.path.isdir(workspace.repo) and not clone_problem(workspace):
         set_aside(workspace)
     clones.ensure_clone(workspace, hub, mode)
-    if begin and confinement is not None:
+    if begin:
         clones.ensure_start(workspace, hub, mode, begin, confinement)
+    else:
+        first_rest(workspace, hub, mode, confinement)
     return b""
 
 

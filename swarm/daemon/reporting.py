@@ -42,6 +42,7 @@ def report(finished: Finished, agent_id: str) -> TaskDone | TaskFail | Blocked:
         commits=finished.commits,
         retry_at=finished.retry_at,
         needs_human=finished.needs_human,
+        swarm_budget=finished.swarm_budget,
     )
 
 

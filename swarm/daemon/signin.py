@@ -37,6 +37,8 @@ class Joined(msgspec.Struct, frozen=True):
     """Unix milliseconds at the zero of the monotonic clock."""
     rate: float
     """Messages a second the server allows."""
+    ours: bool
+    """The server is one of ours: see :class:`~swarm.wire.agentchat.session.ChatSession`."""
     pending: bytes
     """Read after joining and not looked at."""
     at: float
@@ -82,7 +84,7 @@ def sign_in(fd: int, address: ChatAddress, channel: str, identity_path: str) -> 
     key = os.urandom(16)
     codec = websocket.WebSocketClient(address.authority, address.path, key, lambda: os.urandom(4))
     session = chat.ChatSession(
-        identity.name, identity.public_pem, identity.sign, channel, quiet=True
+        identity.name, identity.public_pem, identity.sign, channel, quiet=True, addressed=True
     )
     with socket.socket(fileno=os.dup(fd)) as link:
         link.settimeout(CONNECT_SECONDS)
@@ -128,7 +130,7 @@ def _join(
         frame, buffer = buffer[:size], buffer[size:]
         for event in codec.receive(frame):
             rate = _judge(event, session, wall_ms) or rate
-    return Joined(key, handshake, wall_ms, rate, buffer, time.monotonic())
+    return Joined(key, handshake, wall_ms, rate, session.ours, buffer, time.monotonic())
 
 
 def _judge(event: websocket.SocketEvent, session: chat.ChatSession, wall_ms: int) -> float | None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from swarm.core.model import Containment, Outcome, Usage
 from swarm.daemon.outbox import Entry
-from swarm.wire.lifeline import ChildLine, Finished, Leave, ParentLine, Prepare, Tuning, Work
+from swarm.wire.lifeline import ChildLine, Finished, Leave, ParentLine, Prepare, Spent, Tuning, Work
 from swarm.wire.work import TaskRef, WorkMessage
 
 
@@ -115,6 +115,8 @@ class Active:
     """When the channel last heard of its progress."""
     spent_at: float | None = None
     """When the supervisor last heard of its usage."""
+    unsaid: Spent | None = None
+    """Usage it has not heard of, as it heard some just before."""
     stuck_at: float | None = None
     """When a CLI that waits for a quota, and says so, is ended; ``None`` while it gets on."""
 
@@ -128,6 +130,8 @@ class Ending:
     reason: str
     kill_at: float
     began: bool
+    swarm_budget: bool = False
+    """It is the swarm's budget that is spent, not the task's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,8 @@ class Securing:
     """The tree is empty; its work is being brought into the hub."""
 
     job: Job
+    swarm_budget: bool = False
+    """As of :class:`Ending`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class _Rehearsal:
 
     def arrive(self) -> tuple[int, Chore]:
         """Settled and joined, with an offer that wakes it after the rest was looked at."""
-        joined = Joined(b"", b"", 0, 100.0, _talk(), time.monotonic())
+        joined = Joined(b"", b"", 0, 100.0, True, _talk(), time.monotonic())
         return self._chat, Chore(
             lambda: msgspec.json.encode(Arrival(Settled(_ME, "", sandboxed=True), joined))
         )

@@ -7,12 +7,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from swarm.errors import LedgerError
 
-SCHEMA_VERSION = 1
-"""``PRAGMA user_version`` of files this program reads."""
+SCHEMA_VERSION = 2
+"""``PRAGMA user_version`` of the files this program writes; it brings older ones up to it."""
 APPLICATION_ID = 0x61637477
 """``PRAGMA application_id``: ``actw``, so that ``file`` and we can tell a ledger apart."""
 BUSY_SECONDS = 5.0
@@ -26,6 +27,7 @@ SCHEMA = (
         role TEXT NOT NULL,
         component TEXT NOT NULL,
         title TEXT NOT NULL,
+        titled INTEGER NOT NULL DEFAULT 0,
         priority INTEGER NOT NULL,
         repo TEXT,
         reason TEXT NOT NULL DEFAULT '',
@@ -108,6 +110,12 @@ SCHEMA = (
 )
 
 
+UPGRADES = {
+    1: ("ALTER TABLE tasks ADD COLUMN titled INTEGER NOT NULL DEFAULT 0",),
+}
+"""What makes a ledger of each older version one of the next."""
+
+
 class Database:
     """One connection.  Belongs to the thread that made it; closed once."""
 
@@ -183,9 +191,11 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if _version(db) == SCHEMA_VERSION:
         return
     with _transaction(db):
-        if _version(db) == SCHEMA_VERSION:
+        version = _version(db)
+        if version == SCHEMA_VERSION:
             return  # another process made it while we waited
-        for statement in SCHEMA:
+        steps = [UPGRADES[old] for old in range(version, SCHEMA_VERSION)] if version else [SCHEMA]
+        for statement in chain.from_iterable(steps):
             db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -204,7 +214,7 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
 def _refuse_strange(db: sqlite3.Connection, path: Path) -> None:
     application = int(db.execute("PRAGMA application_id").fetchone()[0])
     version = _version(db)
-    if application == APPLICATION_ID and version != SCHEMA_VERSION:
+    if application == APPLICATION_ID and version not in {*UPGRADES, SCHEMA_VERSION}:
         raise LedgerError(
             f"the ledger {path} has version {version}; this program knows {SCHEMA_VERSION}",
             "use the agentctl that wrote it, or move the file away to begin a new ledger",

@@ -55,6 +55,10 @@ class Task:
     role: str
     component: str
     title: str
+    titled: bool
+    """Somebody gave that title; else it is the prompt's first line, and as private as that."""
+    announced: bool
+    """It was taken in from the channel, prompt and all."""
     priority: int
     repo: str | None
     reason: str
@@ -114,7 +118,7 @@ class Claimed:
     """The number its attempt will have, once its session starts."""
     prompt: str
     resume_session: str | None
-    """Session to go on with: this agent's own last one, when it was interrupted."""
+    """Session to go on with: this very identity's own last one, when it was interrupted."""
     earlier: tuple[str, ...]
     """One line for each earlier attempt."""
 
@@ -355,6 +359,9 @@ class Ledger(Protocol):
 
     def resume(self, scope: str) -> None:
         """Forget a pause."""
+
+    def end_quota_waits(self) -> int:
+        """Let every task go that waits for its provider's quota; says how many did."""
 
     def pauses(self) -> list[Pause]:
         """Every pause that was not resumed, whether or not its end has passed."""

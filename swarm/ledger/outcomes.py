@@ -31,6 +31,8 @@ def becomes(finished: Finished, now: float) -> Becomes:
             return Becomes(TaskState.QUEUED)
         case _ if finished.needs_human:
             return Becomes(TaskState.NEEDS_HUMAN)
+        case Outcome.OVER_BUDGET if finished.swarm_budget:
+            return Becomes(TaskState.QUEUED)  # the gate is closed until there is a new budget
         case Outcome.DENIED:
             return Becomes(TaskState.NEEDS_HUMAN)
         case Outcome.SUCCEEDED:

@@ -252,6 +252,8 @@ def task_of(row: sqlite3.Row) -> Task:
         role=row["role"],
         component=row["component"],
         title=row["title"],
+        titled=bool(row["titled"]),
+        announced=row["sender"] is not None,
         priority=row["priority"],
         repo=row["repo"],
         reason=row["reason"],

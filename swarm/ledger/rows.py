@@ -112,9 +112,12 @@ def commits_json(finished: Finished, commits: Sequence[str] | None) -> str | Non
     return None if finished.commits else "[]"
 
 
-def session_to_resume(attempts: Sequence[sqlite3.Row], agent: str) -> str | None:
-    """Only the last attempt's, and only in the workspace it ran in (rules, "Outcomes")."""
-    if not attempts or attempts[0]["agent"] != agent or not attempts[0]["outcome"]:
+def session_to_resume(attempts: Sequence[sqlite3.Row], agent_id: str) -> str | None:
+    """Only the last attempt's, and only in the workspace it ran in (rules, "Outcomes").
+
+    A workspace lives as long as its identity; one made anew may have the same name again.
+    """
+    if not attempts or attempts[0]["agent_id"] != agent_id or not attempts[0]["outcome"]:
         return None
     session = attempts[0]["session_id"]
     return str(session) if session and resumable(Outcome(attempts[0]["outcome"])) else None

@@ -15,7 +15,7 @@ from types import TracebackType
 from swarm.core.model import Outcome, TaskState, Usage, task_branch
 from swarm.errors import UsageError
 from swarm.ledger.database import Database
-from swarm.ledger.intake import checked, one_line, plain
+from swarm.ledger.intake import MAX_TITLE, checked, one_line, plain
 from swarm.ledger.interface import Claimed, Ledger, NewTask, Settlement, Task, Verdict
 from swarm.ledger.outcomes import Becomes, after_loss, becomes
 from swarm.ledger.queries import Clock, Queries, task_of
@@ -77,6 +77,7 @@ class SqliteLedger(Queries):
 
     def submit(self, new: NewTask) -> str:
         """See the interface."""
+        titled = bool(one_line(new.title, MAX_TITLE))
         new = checked(new)
         with self._database.writing() as db:
             if new.sender:
@@ -87,7 +88,8 @@ class SqliteLedger(Queries):
                 if known is not None:
                     return str(known[0])
             needs = [needed(db, task) for task in new.after]
-            task, seq = self._insert(db, new, blocked=sum(not met for _, met in needs))
+            blocked = sum(not met for _, met in needs)
+            task, seq = self._insert(db, new, titled=titled, blocked=blocked)
             db.execute("INSERT INTO prompts (task, text) VALUES (?, ?)", (seq, new.prompt))
             db.executemany(
                 "INSERT INTO dependencies (task, needs, met) VALUES (?, ?, ?)",
@@ -96,18 +98,21 @@ class SqliteLedger(Queries):
             self._event(db, seq, "submitted", detail=new.sender)
         return task
 
-    def _insert(self, db: sqlite3.Connection, new: NewTask, blocked: int) -> tuple[str, int]:
+    def _insert(
+        self, db: sqlite3.Connection, new: NewTask, *, titled: bool, blocked: int
+    ) -> tuple[str, int]:
         now = self._clock()
         task = free_id(db)
         cursor = db.execute(
-            "INSERT INTO tasks (id, state, role, component, title, priority, repo, blocked,"
-            " sender, sender_ref, created_at, updated_at)"
-            " VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tasks (id, state, role, component, title, titled, priority, repo,"
+            " blocked, sender, sender_ref, created_at, updated_at)"
+            " VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 task,
                 new.role,
                 new.component,
                 new.title,
+                titled,
                 new.priority,
                 new.repo,
                 blocked,
@@ -140,8 +145,8 @@ class SqliteLedger(Queries):
             self._event(db, row["seq"], "claimed", agent, row["fence"])
             prompt = db.execute("SELECT text FROM prompts WHERE task = ?", (row["seq"],)).fetchone()
             attempts = db.execute(
-                "SELECT n, agent, outcome, reason, session_id FROM attempts WHERE task = ?"
-                " ORDER BY n DESC LIMIT ?",
+                "SELECT n, agent, agent_id, outcome, reason, session_id FROM attempts"
+                " WHERE task = ? ORDER BY n DESC LIMIT ?",
                 (row["seq"], EARLIER_ATTEMPTS),
             ).fetchall()
         return Claimed(
@@ -149,7 +154,7 @@ class SqliteLedger(Queries):
             fence=row["fence"],
             attempt=attempts[0]["n"] + 1 if attempts else 1,
             prompt=str(prompt[0]),
-            resume_session=session_to_resume(attempts, agent),
+            resume_session=session_to_resume(attempts, agent_id),
             earlier=tuple(in_words(attempt) for attempt in reversed(attempts)),
         )
 
@@ -370,6 +375,17 @@ class SqliteLedger(Queries):
         """See the interface."""
         with self._database.writing() as db:
             db.execute("DELETE FROM pauses WHERE scope = ?", (scope,))
+
+    def end_quota_waits(self) -> int:
+        """See the interface."""
+        with self._database.writing() as db:
+            changed = db.execute(
+                "UPDATE tasks INDEXED BY tasks_delayed SET not_before = NULL, updated_at = ?"
+                " WHERE state = 'queued' AND not_before > ? AND EXISTS (SELECT 1 FROM attempts a"
+                " WHERE a.task = tasks.seq AND a.fence = tasks.fence AND a.outcome = 'quota')",
+                (self._clock(), self._clock()),
+            )
+        return changed.rowcount
 
     def note(self, key: str, text: str) -> None:
         """See the interface."""

@@ -9,12 +9,13 @@ A task for another hub parks the clone in ``.agentctl/parked/`` and takes it out
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 
-from swarm.errors import GitError, WorkspaceError
+from swarm.errors import GitError, SpawnError, WorkspaceError
 from swarm.sandbox.grants import git_rules
 from swarm.sandbox.launch import Command, Confinement
 from swarm.sandbox.run import run
@@ -28,10 +29,12 @@ from swarm.spawner.git import (
     safe_ref,
     trusted_environment,
 )
-from swarm.spawner.refs import beneath
-from swarm.spawner.workspace import CLONE, Workspace, clone_problem, set_aside
+from swarm.spawner.refs import beneath, read_ref, symbolic_head
+from swarm.spawner.workspace import CLONE, IN_USE, Workspace, clone_problem, set_aside
 
 MODES = ("shared", "copy")
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors of the disk, which say nothing of the clone."""
 _CONFIG = "clone.config"
 """``.agentctl/clone.config``: ``repo/.git/config`` as it was when the clone was made."""
 _UNFINISHED = (
@@ -90,6 +93,46 @@ def clone_record(workspace: Workspace, folder: str = "") -> tuple[str, str] | No
     return (hub, mode) if mode in MODES else None
 
 
+def mark_in_use(workspace: Workspace) -> None:
+    """A session's program has started in the clone.  Raises ``OSError``."""
+    write_whole(os.path.join(workspace.private, IN_USE), "")
+
+
+def mark_saved(workspace: Workspace, repo: str = "") -> None:
+    """What a session left uncommitted is a commit now, or there was nothing."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(os.path.dirname(repo) if repo else workspace.private, IN_USE))
+
+
+def is_in_use(workspace: Workspace, repo: str = "") -> bool:
+    """Whether what a session left in the clone may not be committed yet."""
+    return os.path.lexists(
+        os.path.join(os.path.dirname(repo) if repo else workspace.private, IN_USE)
+    )
+
+
+def may_hold_leftovers(workspace: Workspace, repo: str = "") -> bool:
+    """Whether the files of a clone are a session's, not those of a checkout that was cut short.
+
+    Git writes ``HEAD`` last: as long as it is not on a task's branch, and no session is known to
+    have begun, files that are missing are files that were never there.
+    """
+    head = symbolic_head(os.path.join(repo or workspace.repo, ".git")) or ""
+    return head.startswith("refs/heads/swarm/") or is_in_use(workspace, repo)
+
+
+def step_off(repo: str) -> None:
+    """Detach ``HEAD`` where it stands, so that a checkout cut short is not taken for work.
+
+    Raises ``OSError``.
+    """
+    gitdir = os.path.join(repo, ".git")
+    commit = read_ref(gitdir, "HEAD") if symbolic_head(gitdir) is not None else None
+    if commit is not None:
+        with beneath(repo, ".git") as top:
+            _replace(top, "HEAD", f"{commit}\n")
+
+
 def parked_clones(workspace: Workspace) -> list[str]:
     """Folders of parked clones, each with ``repo/`` and its record."""
     folder = os.path.join(workspace.private, "parked")
@@ -105,7 +148,8 @@ def freshen(workspace: Workspace, new_task: bool = False, repo: str = "") -> Non
     Its configuration and alternates become what we made them, hooks and redirections go, stale
     locks of killed commands go; with ``new_task`` unfinished merges and rebases too.  Nothing that
     is work is touched.  No session may be running.  Raises
-    :class:`~swarm.errors.WorkspaceError` when ``.git`` is not a repository's any more.
+    :class:`~swarm.errors.WorkspaceError` when ``.git`` is not a repository's any more,
+    :class:`~swarm.errors.SpawnError` when the disk will not take it.
     """
     repo = repo or workspace.repo
     private = workspace.private if repo == workspace.repo else os.path.dirname(repo)
@@ -124,6 +168,8 @@ def freshen(workspace: Workspace, new_task: bool = False, repo: str = "") -> Non
         _fresh_alternates(repo, record)
         _unlock(repo)
     except OSError as error:
+        if error.errno in _DISK:
+            raise SpawnError(f"{gitdir} cannot be written: {error.strerror}", "make room") from None
         raise WorkspaceError(
             f"{gitdir} is no repository any more: {error.strerror}", "it will be made anew"
         ) from None
@@ -159,6 +205,42 @@ def checkout_prelude(
     if target and base:
         words.append(("update-ref", f"refs/remotes/origin/{safe_ref(target)}", commit_id(base)))
     return tuple(Command(("git", *OPTIONS, *step), repo, env) for step in words)
+
+
+def rest_steps(repo: str, commit: str, env: Mapping[str, str]) -> tuple[Command, ...]:
+    """Steps inside the containment, between two tasks: nothing untracked, ``commit`` checked out.
+
+    ``HEAD`` is detached there, ready for :func:`take_branch`.
+    """
+    words = (
+        ("clean", "-q", "-ffdx"),
+        ("checkout", "-q", "-f", "--detach", commit_id(commit), "--"),
+    )
+    return tuple(Command(("git", *OPTIONS, *step), repo, env) for step in words)
+
+
+def take_branch(repo: str, branch: str, commit: str) -> bool:
+    """Put ``HEAD`` on ``branch``, begun at ``commit``, where :func:`rest_steps` left the clone.
+
+    Done file by file, following no link, without git.  False where that cannot be: git must do it,
+    see :func:`checkout_prelude`.
+    """
+    above, _, name = safe_ref(branch).rpartition("/")
+    folders = ["refs", "heads", *above.split("/")] if above else ["refs", "heads"]
+    gitdir = os.path.join(repo, ".git")
+    if symbolic_head(gitdir) is not None or read_ref(gitdir, "HEAD") != commit_id(commit):
+        return False
+    try:
+        for depth in range(1, len(folders) + 1):
+            with suppress(FileExistsError), beneath(repo, ".git", *folders[: depth - 1]) as upper:
+                os.mkdir(folders[depth - 1], 0o700, dir_fd=upper)
+        with beneath(repo, ".git", *folders) as heads:
+            _replace(heads, name, f"{commit}\n")
+        with beneath(repo, ".git") as top:
+            _replace(top, "HEAD", f"ref: refs/heads/{branch}\n")
+    except OSError:
+        return False
+    return True
 
 
 def borrowed_paths(hub: str, mode: str) -> tuple[str, ...]:
@@ -218,6 +300,8 @@ def _park(workspace: Workspace) -> None:
     os.makedirs(place, mode=0o700, exist_ok=True)
     for name in (_CONFIG, CLONE):
         os.replace(os.path.join(workspace.private, name), os.path.join(place, name))
+    if is_in_use(workspace):
+        os.replace(os.path.join(workspace.private, IN_USE), os.path.join(place, IN_USE))
     os.rename(workspace.repo, os.path.join(place, "repo"))
 
 
@@ -228,6 +312,8 @@ def _unpark(workspace: Workspace, hub: str, mode: str) -> bool:
     os.rename(os.path.join(place, "repo"), workspace.repo)
     for name in (_CONFIG, CLONE):
         os.replace(os.path.join(place, name), os.path.join(workspace.private, name))
+    if os.path.lexists(os.path.join(place, IN_USE)):
+        os.replace(os.path.join(place, IN_USE), os.path.join(workspace.private, IN_USE))
     os.rmdir(place)
     return True
 

@@ -9,6 +9,7 @@ session's is in play; and it does so contained, seeing nothing but both.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,13 @@ from swarm.errors import GitError, SwarmError
 from swarm.sandbox.grants import git_rules
 from swarm.sandbox.launch import Command, Confinement
 from swarm.sandbox.run import Done, run
-from swarm.spawner.clone import borrowed_paths, clone_record, freshen
+from swarm.spawner.clone import (
+    borrowed_paths,
+    clone_record,
+    freshen,
+    mark_saved,
+    may_hold_leftovers,
+)
 from swarm.spawner.folders import remove_tree, write_whole
 from swarm.spawner.git import (
     FETCH_SECONDS,
@@ -33,6 +40,8 @@ from swarm.spawner.workspace import Workspace, clone_problem
 
 _NOTHING_TO_COMMIT = 1
 """Exit status of ``git commit`` in a clean tree; a real failure is 128."""
+_EMBEDDED = re.compile("adding embedded git repository: (.{1,100})")
+"""What ``git add`` says of a repository within the clone, of which it takes the name only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,12 @@ def commit_leftovers(
 ) -> bool:
     """Commit what the session left uncommitted, ignored files aside; false when there is nothing.
 
-    Runs contained, as git in that tree runs what its configuration says.  Raises
+    A clone in which no session has begun holds no work, whatever files it lacks.  Runs contained,
+    as git in that tree runs what its configuration says.  Raises
     :class:`~swarm.errors.GitError` when git cannot; the files stay where they are.
     """
+    if not may_hold_leftovers(workspace, repo):
+        return False
     where = repo or workspace.repo
     record = clone_record(workspace, os.path.dirname(where) if repo else "")
     borrowed = borrowed_paths(*record) if record else ()
@@ -75,10 +87,15 @@ def commit_leftovers(
     commit = Command(("git", *OPTIONS, *words), where, env)
     inside = _inside(workspace, confinement, read=borrowed, write=(where, workspace.tmp))
     done = run(commit, inside, prelude=[add], timeout=FETCH_SECONDS)
-    if done.prelude_failed is None and done.exit == 0:
-        return True
-    if done.prelude_failed is None and done.exit == _NOTHING_TO_COMMIT:
-        return False
+    if done.prelude_failed is None and done.exit in (0, _NOTHING_TO_COMMIT):
+        if within := _EMBEDDED.search(done.error):
+            raise GitError(f"{within[1]} in {where} is a repository of its own: it is not saved")
+        mark_saved(workspace, repo)
+        return done.exit == 0
+    if done.prelude_failed is not None:  # one file that git cannot take keeps no other back
+        some = Command(("git", *OPTIONS, "add", "-A", "--ignore-errors"), where, env)
+        run(some, inside, timeout=FETCH_SECONDS)
+        run(commit, inside, timeout=FETCH_SECONDS)
     raise GitError(f"the work in {where} cannot be committed: {_said(done)}")
 
 
@@ -93,6 +110,7 @@ def bring_home(
     fence: int,
     identity: Mapping[str, str],
     confinement: Confinement,
+    holder: bool = False,
 ) -> Homecoming:
     """Everything after a session's tree is empty; blocks while git copies.
 
@@ -100,6 +118,9 @@ def bring_home(
     branch, detached) has that counted as the branch's; what is no continuation is saved under
     :func:`salvage_ref`.  A branch without a commit beyond ``start`` makes none in the hub.  Never
     raises for what the session did: ``problem`` says it.
+
+    ``holder``: the attempt held the task to its end.  Then the branch is its own: what an earlier
+    attempt's daemon, killed and come back, brought home meanwhile is what is saved aside.
     """
     committed = False
     problem = clone_problem(workspace)
@@ -113,7 +134,7 @@ def bring_home(
         problem = str(error)  # what is committed still comes home
     try:
         commit, saved = _fetch_work(
-            workspace, hub, branch, start, (agent, task, fence), confinement
+            workspace, hub, branch, start, (agent, task, fence), confinement, holder
         )
     except (SwarmError, OSError) as error:
         known = read_ref(hub, f"refs/heads/{branch}")
@@ -146,9 +167,12 @@ def fetch_ids(
     wanted: Mapping[str, str],
     confinement: Confinement,
     repo: str = "",
+    *,
+    force: bool = False,
 ) -> str:
-    """Fetch commits out of the clone into the hub: reference there → id.  Forward only.
+    """Fetch commits out of the clone into the hub: reference there → id.
 
+    Forward only, unless ``force``.
     Returns what git said when some were refused, else nothing; those that were not refused are
     there.  Raises :class:`~swarm.errors.SwarmError`, ``OSError``.
     """
@@ -157,7 +181,7 @@ def fetch_ids(
     specs = _lend(lender, os.path.join(where, ".git", "objects"), hub, wanted)
     words = ("-c", "fetch.fsckObjects=true", "fetch", "-q", "--no-tags", "--no-write-fetch-head",
              "--no-auto-maintenance", "--no-recurse-submodules", "--end-of-options")  # fmt: skip
-    argv = ("git", *OPTIONS, *words, lender, *specs)
+    argv = ("git", *OPTIONS, *words, lender, *(f"+{one}" if force else one for one in specs))
     command = Command(argv, hub, trusted_environment())
     objects = os.path.join(where, ".git", "objects")
     try:
@@ -175,6 +199,7 @@ def _fetch_work(
     start: str,
     attempt: tuple[str, str, int],
     confinement: Confinement,
+    holder: bool,
 ) -> tuple[str | None, tuple[str, ...]]:
     """Branch and ``HEAD`` of the clone into the hub; the branch's tip there, what was saved."""
     gitdir = os.path.join(workspace.repo, ".git")
@@ -186,17 +211,28 @@ def _fetch_work(
         return known, ()
     for one in fresh:  # the branch first; then HEAD, if it goes on from there
         fetch_ids(workspace, hub, {ref: one}, confinement)
-    tip = read_ref(hub, ref)
     saved: list[str] = []
+    if holder and known is not None and known != start and read_ref(hub, ref) == known:
+        # It moved since this attempt began, and not by us: make way for what goes on from there.
+        place = _spare(hub, attempt, known)
+        run_git(git(hub, "update-ref", place, known))
+        saved.append(place)
+        for number, one in enumerate(fresh):
+            fetch_ids(workspace, hub, {ref: one}, confinement, force=number == 0)
+    tip = read_ref(hub, ref)
     for one in unsaved_commits(hub, fresh):
-        place = salvage_ref(*attempt)
-        if read_ref(hub, place) not in (None, one):
-            place = f"{place}.{one[:12]}"
+        place = _spare(hub, attempt, one)
         said = fetch_ids(workspace, hub, {place: one}, confinement)
         if read_ref(hub, place) != one:
             raise GitError(f"work of {attempt[1]} cannot be fetched into the hub: {said}")
         saved.append(place)
     return tip, tuple(saved)
+
+
+def _spare(hub: str, attempt: tuple[str, str, int], one: str) -> str:
+    """A reference for work that is not on the branch; an earlier rescue is never overwritten."""
+    place = salvage_ref(*attempt)
+    return place if read_ref(hub, place) in (None, one) else f"{place}.{one[:12]}"
 
 
 def _lend(lender: str, objects: str, hub: str, wanted: Mapping[str, str]) -> list[str]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from swarm.spawner.git import (
 from swarm.spawner.refs import find_gitdir, read_ref
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|[^/:\s]+@[^/:\s]+:|[a-z0-9.-]{2,}:(?!//)", re.IGNORECASE)
+_MAX_CONFIG = 64 * 1024
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://", "git+ssh://")
 OWN_HUB = "own.git"
 """Name of the hub of a swarm without a source."""
@@ -111,10 +113,26 @@ def check_source(source: str | None) -> None:
     folder = os.path.expanduser(source)
     if not os.path.isdir(folder):
         raise ConfigError([f"repo.source: there is no folder {source}"], "check the path")
-    if find_gitdir(folder) is None:
+    gitdir = find_gitdir(folder)
+    if gitdir is None:
         raise ConfigError(
             [f"repo.source: {source} is no git repository"], f"run: git -C {source} init"
         )
+    _check_kind(source, gitdir)
+
+
+def _check_kind(source: str, gitdir: str) -> None:
+    """Refuse what a hub cannot borrow from, before a task waits for it in vain."""
+    if os.path.exists(os.path.join(gitdir, "shallow")):
+        raise ConfigError(
+            [f"repo.source: {source} is a shallow clone, without its history"],
+            f"run: git -C {source} fetch --unshallow",
+        )
+    with suppress(OSError), open(os.path.join(gitdir, "config"), errors="replace") as file:
+        if re.search(r"(?im)^\s*objectformat\s*=\s*sha256\s*$", file.read(_MAX_CONFIG)):
+            raise ConfigError(
+                [f"repo.source: {source} has SHA-256 ids"], "give a repository with SHA-1 ids"
+            )
 
 
 def enclosing_repository(folder: str) -> str | None:
@@ -258,6 +276,11 @@ def _default_branch(hub: str, source: str, fetched: Ran) -> str:
         if line.startswith("ref: refs/heads/"):
             branch = line[len("ref: refs/heads/") :].split("\t")[0]
             return safe_ref(branch)
+    if ran.out.strip():  # HEAD is a commit, on no branch
+        raise GitError(
+            f"{source} is on no branch, and has not the one wanted",
+            "name one of its branches as repo.target",
+        )
     raise GitError(f"{source} has no commits yet", "make a first commit there")
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from swarm.core.model import split_agent_name
@@ -39,6 +40,8 @@ repo/
 
 CLONE = "clone"
 """``.agentctl/clone``: hub and mode of the clone in ``repo/``, one a line."""
+IN_USE = "in-use"
+"""``.agentctl/in-use``: a session ran in the clone, and what it left is not committed yet."""
 _ID = 64
 
 
@@ -239,6 +242,8 @@ def set_aside(workspace: Workspace) -> str:
         number += 1
     place = os.path.join(folder, str(number))
     os.rename(workspace.repo, place)
+    with suppress(FileNotFoundError):  # said of that clone, not of the one that comes in its place
+        os.unlink(os.path.join(workspace.private, IN_USE))
     return place
 
 

@@ -61,6 +61,11 @@ class Books:
         with open_ledger(self._path) as ledger:
             ledger.resume(scope)
 
+    def end_quota_waits(self) -> None:
+        """Let every task go that waits for a quota.  Raises :class:`~swarm.errors.LedgerError`."""
+        with open_ledger(self._path) as ledger:
+            ledger.end_quota_waits()
+
     def spending(self, *, daily: bool) -> Spending:
         """What was spent since midnight UTC, or ever.
 

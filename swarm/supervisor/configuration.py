@@ -184,7 +184,7 @@ class Configuration:
                 window_seconds=restart.window_seconds,
             ),
             grace_seconds=settings.stop.grace_seconds,
-            persist=settings.persist,
+            persist=settings.persist or settings.chat.url is not None,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -182,10 +182,8 @@ class Shell:
             case fx.Note(entry=entry):
                 self.journal.write(entry)
                 self.console.entry(entry)
-            case fx.KeepPause(scope=scope, reason=reason, until=until):
-                self._book(lambda: self.books.pause(scope, reason, until))
-            case fx.DropPause(scope=scope):
-                self._book(lambda: self.books.resume(scope))
+            case fx.KeepPause() | fx.DropPause() | fx.EndQuotaWaits():
+                self._book(effect)
             case fx.Settled():
                 self._settled(effect)
             case fx.End():
@@ -255,10 +253,16 @@ class Shell:
         self.log.write("not_ready", problems=effect.problems)
         self.console.say(f"not ready: {'; '.join(effect.problems)}; stopping")
 
-    def _book(self, write: Callable[[], None]) -> None:
+    def _book(self, effect: fx.KeepPause | fx.DropPause | fx.EndQuotaWaits) -> None:
         """Write the ledger; one that cannot be written changes nothing here and now."""
         try:
-            write()
+            match effect:
+                case fx.KeepPause(scope=scope, reason=reason, until=until):
+                    self.books.pause(scope, reason, until)
+                case fx.DropPause(scope=scope):
+                    self.books.resume(scope)
+                case fx.EndQuotaWaits():
+                    self.books.end_quota_waits()
         except SwarmError as error:
             self.log.write("ledger", error=str(error))
 

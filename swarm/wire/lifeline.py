@@ -85,6 +85,8 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     """Unix seconds at which a quota ends, when the provider said."""
     needs_human: bool = False
     """A question was left in ``out/<task>/needs_human.md``; ``reason`` holds it."""
+    swarm_budget: bool = False
+    """Over budget: the whole swarm's, not the task's own.  The task waits for the next one."""
 
 
 # -- any child → supervisor ---------------------------------------------------------------------
@@ -226,7 +228,10 @@ class Denied(_Line, frozen=True):
 
 
 class EndSession(_Line, frozen=True):
-    """End this session's whole tree; its attempt gets ``outcome``."""
+    """End this session's whole tree; its attempt gets ``outcome``.
+
+    ``over_budget`` means the swarm's budget: a daemon minds its task's own by itself.
+    """
 
     task: str
     fence: int

@@ -32,6 +32,7 @@ class _Entry:
     content: str
     priority: int
     turn: int
+    to: tuple[str, ...] = ()
     under_way: bool = False
     sent_before: bool = False
     unheard: int = 0
@@ -44,6 +45,7 @@ class _Flight:
     key: str
     turn: int
     content: str
+    to: tuple[str, ...]
     sent_at: int
 
 
@@ -85,17 +87,27 @@ class Pacer:
         count = min(max(int(rate), 1), MAX_IN_WINDOW)
         self._window = (count, max(int(1000 * count / rate), 1))
 
-    def put(self, key: str, content: str, priority: int, now: int) -> None:  # noqa: ARG002
+    def put(
+        self,
+        key: str,
+        content: str,
+        priority: int,
+        now: int,  # noqa: ARG002
+        to: tuple[str, ...] = (),
+    ) -> None:
         """Take in a message, in place of an older one with the same ``key``.
 
-        The same content again while it is kept already changes nothing.
+        ``to`` is whom it concerns, as :meth:`addressees` tells when it is sent; empty: everybody.
+        The same content again while it is kept already changes no more than that.
         """
         old = self._entries.get(key)
         if old is not None and old.content == content:
+            if old.to != to:
+                self._entries[key] = replace(old, to=to)
             return
         self._turns += 1
         turn = old.turn if old is not None and not old.under_way else self._turns
-        self._entries[key] = _Entry(content, priority, turn)
+        self._entries[key] = _Entry(content, priority, turn, to)
         if old is None or (old.priority, old.turn) != (priority, turn):
             heapq.heappush(self._ready, (priority, turn, key))
             self._compact()
@@ -118,10 +130,17 @@ class Pacer:
             if entry is None or entry.turn != turn or entry.under_way:
                 continue
             self._entries[key] = replace(entry, under_way=True, sent_before=True)
-            self._flights.append(_Flight(key, turn, entry.content, now))
+            self._flights.append(_Flight(key, turn, entry.content, entry.to, now))
             self._sent.append(now)
             out.append(entry.content)
         return out
+
+    def addressees(self, content: str) -> tuple[str, ...]:
+        """Whom a message that is under way concerns; empty: everybody."""
+        found = [flight.to for flight in self._flights if flight.content == content]
+        if () in found:
+            return ()
+        return tuple(dict.fromkeys(agent for to in found for agent in to))
 
     def echoed(self, content: str) -> str | None:
         """Our own message was heard; the key it had, ``None`` when it was none of those kept.

@@ -95,6 +95,7 @@ class Report(_Work, frozen=True, kw_only=True):
     commits: int = 0
     retry_at: float | None = None
     needs_human: bool = False
+    swarm_budget: bool = False
 
 
 class TaskDone(Report, frozen=True, tag="TASK_DONE"):

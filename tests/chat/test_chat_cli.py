@@ -44,7 +44,7 @@ async def test_send_is_done_when_its_echo_has_come(home: Path, capsys):
         heard = await other.until("MSG", content="TASK builder: fix it")
         identity = load_identity(home / "identity.json")
         assert heard["from"] == "@" + identity.agent_id
-        assert heard["sig"]
+        assert "sig" not in heard, "a server of ours vouches for the sender"
         assert stat.S_IMODE((home / "identity.json").stat().st_mode) == 0o600
         assert await agentctl("send", "--url", running.address, "once more") == 0
         again = await other.until("MSG", content="once more")

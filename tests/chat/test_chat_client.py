@@ -68,10 +68,50 @@ async def test_in_and_out():
             await me.tell("hello")
             heard = await until(other, Said)
             assert (heard.sender, heard.content) == (ME.agent_id, "hello")
-            await me.say("and again")
+            me.say("and again")
             await until(other, Said, content="and again")
             await eventually_async(lambda: me.pending == 0)
         await eventually_async(lambda: running.machine.connections == 0)
+
+
+async def test_what_may_be_sent_is_sent_at_once_when_asked_to():
+    async with (
+        serve_chat(port=0, limits=FLEET_LIMITS) as running,
+        client(running.address) as me,
+        client(running.address, OTHER) as other,
+    ):
+        me.say("early")
+        me.flush()  # harmless while there is no connection
+        assert not me._pacer._flights
+        await me.joined()
+        await other.joined()
+        me.say("status", priority=3)
+        me.say("settled", priority=0)
+        me.flush()
+        sent = [one.content for one in me._pacer._flights if one.content != "early"]
+        assert sent == ["settled", "status"], "most urgent first, and no loop turn later"
+        await until(other, Said, content="settled")
+        await until(other, Said, content="status")
+        await eventually_async(lambda: me.pending == 0)
+
+
+async def test_what_is_addressed_to_others_is_not_heard():
+    async with (
+        serve_chat(port=0, limits=FLEET_LIMITS) as running,
+        client(running.address) as me,
+        client(running.address, OTHER, quiet=True, addressed=True) as other,
+    ):
+        await me.joined()
+        await other.joined()
+        me.say("to somebody else", priority=0, to=("f" * 16,))
+        me.say("to you", to=(OTHER.agent_id, "f" * 16))
+        events = []
+        async for event in other.events():
+            events.append(event)
+            if isinstance(event, Said):
+                break
+        assert events[-1].content == "to you"
+        await eventually_async(lambda: me.pending == 0)
 
 
 async def test_quiet_clients_hear_no_notices():
@@ -93,9 +133,9 @@ async def test_at_a_message_a_second_nothing_is_refused():
     """The server's own limit, not shortened: the pacing keeps us below it."""
     async with serve_chat(port=0) as running, client(running.address) as me:
         await me.joined()
-        await me.say("status 1", key="status", priority=3)
-        await me.say("status 2", key="status", priority=3)
-        await me.say("settled", priority=0)
+        me.say("status 1", key="status", priority=3)
+        me.say("status 2", key="status", priority=3)
+        me.say("settled", priority=0)
         said = []
         async for event in me.events():
             assert not isinstance(event, Refused)
@@ -113,7 +153,7 @@ async def test_a_message_that_was_too_fast_is_sent_again():
         await me.joined()
         me._pacer.set_rate(100)
         for n in range(30):
-            await me.say(f"m{n}")
+            me.say(f"m{n}")
         said, refused = set(), 0
         async for event in me.events():
             refused += isinstance(event, Refused)
@@ -133,11 +173,11 @@ async def test_a_restarted_server_is_found_again_and_nothing_is_lost():
         lost = await until(me, Disconnected)
         assert lost.attempts >= 1
         assert "refused" in lost.reason
-        await me.say("waited for the server")
+        me.say("waited for the server")
         async with serve_chat(port=port, limits=FLEET_LIMITS):
             await until(me, Said, content="waited for the server")
         await until(me, Disconnected)
-        await me.say("waited again")
+        me.say("waited again")
         async with serve_chat(port=port, limits=FLEET_LIMITS):
             await until(me, Said, content="waited again")
             await eventually_async(lambda: me.pending == 0)
@@ -178,7 +218,7 @@ async def test_an_echo_lost_with_the_connection_is_not_sent_twice():
             await other.sign_in()
             await other.join()
             pipe.deaf = True
-            await me.say("only once")
+            me.say("only once")
             await other.until("MSG", content="only once")
             pipe.cut()
             await eventually_async(lambda: not me.connected)
@@ -453,6 +493,6 @@ async def test_a_defect_inside_is_not_swallowed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(client_module.ChatClient, "_heard_back", broken)
     async with serve_chat(port=0, limits=FLEET_LIMITS) as running, client(running.address) as me:
         await me.joined()
-        await me.say("x")
+        me.say("x")
         with pytest.raises((ZeroDivisionError, ExceptionGroup)):
             await until(me, Disconnected)

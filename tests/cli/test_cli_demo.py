@@ -17,10 +17,12 @@ from tests_support import eventually
 
 from swarm.cli.demo import clean_up
 from swarm.cli.demonstration import acts, stage
+from swarm.cli.demonstration.interruption import ENDING, ended_by_signals, held_back
 from swarm.cli.demonstration.report import Report, _between
 from swarm.cli.demonstration.tasks import ANNOUNCED, TASKS, VICTIM
 from swarm.cli.lock import is_locked
 from swarm.config.load import load_settings
+from swarm.errors import Interrupted
 from swarm.sessions.scripted import directive
 
 Cli = Callable[..., Ran]
@@ -108,6 +110,39 @@ def test_only_processes_that_were_seen_are_ended(temporary: Path) -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_a_signal_waits_until_what_was_started_is_known() -> None:
+    known = []
+
+    def work() -> None:
+        with ended_by_signals():
+            with held_back():
+                signal.raise_signal(signal.SIGTERM)
+                known.append("a process")
+            known.append("not reached")
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        work()
+    assert known == ["a process"]
+
+
+def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
+    cleaned = []
+
+    def work() -> None:
+        with ended_by_signals():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                for number in ENDING:
+                    signal.raise_signal(number)
+                cleaned.append("all")
+
+    with pytest.raises(Interrupted, match="SIGINT"):
+        work()
+    assert cleaned == ["all"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_times_are_taken_from_the_last_announcement() -> None:

@@ -79,15 +79,15 @@ def revoked(world: World) -> list[Revoke]:
 def test_a_task_goes_from_the_ledger_to_done(world: World) -> None:
     """A cheap course: one announcement, one claim, one ASSIGN, one SETTLED."""
     agent = world.agent()
-    task = add(world, component="parser")
+    task = add(world, component="parser", title="Do it")
     (offer,) = said(world, TaskAvailable)
     assert offer.offer == (agent.name,)
-    assert offer.task == TaskRef(id=task, role="builder", component="parser", title="do it")
+    assert offer.task == TaskRef(id=task, role="builder", component="parser", title="Do it")
     world.claim(agent, task)
     world.prepare()
     (assign,) = said(world, Assign)
     assert (assign.agentId, assign.fence, assign.lease_seconds) == (agent.agent_id, 1, 90.0)
-    assert assign.task.prompt == ""
+    assert (assign.task.title, assign.task.prompt) == ("Do it", "")
     (assigned,) = world.told
     assert isinstance(assigned, Assigned)
     assert assigned.work.prompt == "do it"

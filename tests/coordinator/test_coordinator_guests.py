@@ -23,6 +23,7 @@ from swarm.wire.work import (
     TaskDone,
     TaskRef,
     WorkMessage,
+    encode,
 )
 
 STRANGER, ANNOUNCER, OPERATOR = "d" * 16, "e" * 16, "f" * 16
@@ -134,13 +135,51 @@ def test_anyone_may_announce_under_a_star_but_coordinators_and_oneself(world: Wo
 # -- agents that are not of our fleet
 
 
-def test_a_named_announcer_may_work_and_gets_the_prompt(world: World) -> None:
+@pytest.mark.parametrize("claimant", ["guest", "fleet"])
+def test_nothing_of_a_prompt_of_ours_is_said_on_the_channel(world: World, claimant: str) -> None:
+    """Neither to who claims from outside, nor as the title that is only its first line."""
+    accept(world, ANNOUNCER)
+    agent = world.agent()
+    secret = world.ledger.submit(NewTask("the secret plan\nis long"))
+    world.do(m.Poked())
+    who = ANNOUNCER if claimant == "guest" else agent.agent_id
+    heard(world, who, Claim(task=TaskRef(id=secret)))
+    world.prepare()
+    world.tick(2.0)
+    assert [message.task.id for message in said(world, TaskAvailable)] == [secret]
+    assert [message.task.id for message in said(world, Assign)] == [secret, secret]
+    everything = " ".join(encode(message) for message in world.said)
+    assert "secret" not in everything
+    assert "long" not in everything
+
+
+def test_a_title_that_was_given_is_said(world: World) -> None:
+    accept(world, ANNOUNCER)
+    world.agent()
+    task = add(world, title="Harmless")
+    heard(world, ANNOUNCER, Claim(task=TaskRef(id=task)))
+    world.prepare()
+    refs = [message.task for message in (*said(world, TaskAvailable), *said(world, Assign))]
+    assert [(ref.title, ref.prompt) for ref in refs] == [("Harmless", "")] * 2
+
+
+def test_a_prompt_that_came_over_the_channel_goes_to_who_claims_it(world: World) -> None:
+    accept(world, ANNOUNCER, OPERATOR)
+    heard(world, ANNOUNCER, TaskAvailable(task=TaskRef(id="job", role="qa", prompt="test it")))
+    (task,) = world.waiting()
+    heard(world, OPERATOR, Claim(task=TaskRef(id=task)))
+    world.prepare()
+    (assign,) = said(world, Assign)
+    assert (assign.agentId, assign.task.prompt) == (OPERATOR, "test it")
+
+
+def test_a_named_announcer_may_work(world: World) -> None:
     accept(world, ANNOUNCER)
     task = add(world)
     heard(world, ANNOUNCER, Claim(task=TaskRef(id=task)))
     world.prepare()
     (assign,) = said(world, Assign)
-    assert (assign.agentId, assign.task.prompt) == (ANNOUNCER, "do it")
+    assert assign.agentId == ANNOUNCER
     assert world.told == []
     heard(world, ANNOUNCER, Status(task=TaskRef(id=task), fence=1, phase="started"), at=5.0)
     for _ in range(4):

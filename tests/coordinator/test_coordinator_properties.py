@@ -91,7 +91,8 @@ class Fleet(RuleBasedStateMachine):
         if agent is not None and by_component:
             self.world.claim(agent, "", "c")
         elif agent is not None:
-            for task in self.world.ledger.tasks(limit=5):
+            ledger = self.world.ledger
+            for task in (*ledger.tasks([TaskState.QUEUED], limit=3), *ledger.tasks(limit=3)):
                 self.world.claim(agent, task.id)
 
     @precondition(lambda self: self.world.preparing)

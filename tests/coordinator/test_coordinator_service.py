@@ -54,6 +54,8 @@ class Ear:
     def __init__(self) -> None:
         self.lines: list[lifeline.ChildLine] = []
         self.said: list[Any] = []
+        self.to: list[tuple[str, ...]] = []
+        self.flushed = 0
         self.unsaid: list[str] = []
 
     def send(self, line: lifeline.ChildLine) -> None:
@@ -62,8 +64,14 @@ class Ear:
     def __aiter__(self) -> AsyncIterator[lifeline.ParentLine]:
         raise AssertionError("the shell is fed by whoever listens")
 
-    async def say(self, content: str, *, key: str = "", priority: int = 3) -> None:
+    def say(
+        self, content: str, *, key: str = "", priority: int = 3, to: tuple[str, ...] = ()
+    ) -> None:
         self.said.append(decode(content))
+        self.to.append(to)
+
+    def flush(self) -> None:
+        self.flushed += 1
 
     def unsay(self, key: str) -> None:
         self.unsaid.append(key)
@@ -288,14 +296,14 @@ async def test_a_whole_task_over_real_chat(home: Path) -> None:
             await announcer.tell("TASK builder parser: mend it")
             offer = await hears(heard, TaskAvailable)
             claim = Claim(agentId=agent.agent_id, task=TaskRef(id=offer.task.id))
-            await worker.say(encode(claim), key="claim")
+            worker.say(encode(claim), key="claim")
             assign = await hears(heard, Assign)
             (assigned,) = parent.of(lifeline.Assigned)
             assert assigned.work.prompt == "mend it"
             finished = Finished(task=offer.task.id, fence=assign.fence, outcome=Outcome.SUCCEEDED)
             parent.say(lifeline.Reported(agent=fact.name, finished=finished))
             report = TaskDone(task=TaskRef(id=offer.task.id), fence=assign.fence)
-            await worker.say(encode(report), key="report")
+            worker.say(encode(report), key="report")
             settled = await hears(heard, Settled)
             assert (settled.agentId, settled.stale) == (agent.agent_id, False)
             parent.say(lifeline.Leave(grace_seconds=1.0))

@@ -167,6 +167,18 @@ def test_a_quota_pauses_everyone_until_the_time_the_provider_gave() -> None:
     assert play.of(fx.TellSlots)[-1].free > 0
 
 
+def test_resumed_the_task_that_waits_for_the_quota_goes_too() -> None:
+    play = Play().up()
+    play.do(e.PauseAsked(1, "lunch"))
+    assert not play.of(fx.EndQuotaWaits, play.do(e.ResumeAsked(2)))
+    play.activate(A, "t-1")
+    play.do(e.SessionEnded(A, Report("t-1", 1, Outcome.QUOTA, "limit reached")))
+    effects = play.do(e.ResumeAsked(3))
+    (waits,) = play.of(fx.EndQuotaWaits, effects)
+    (poke,) = play.of(fx.TellPoke, effects)
+    assert effects.index(waits) < effects.index(poke)
+
+
 def test_a_revoked_lease_ends_the_session_or_the_question() -> None:
     play = Play().up()
     play.activate(A, "t-1")

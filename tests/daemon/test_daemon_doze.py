@@ -88,7 +88,7 @@ class Helpers:
 
 
 def joined(pending: bytes = b"") -> Joined:
-    return Joined(b"k" * 16, OPENED, 0, 100.0, pending, time.monotonic())
+    return Joined(b"k" * 16, OPENED, 0, 100.0, True, pending, time.monotonic())
 
 
 class Den:

@@ -127,6 +127,22 @@ async def test_it_joins_and_hears_others_but_not_itself() -> None:
             assert not one.of(Said)
 
 
+async def test_what_is_addressed_to_others_does_not_wake_it() -> None:
+    third = Identity.create("swarm-builder-003")
+    async with (
+        server() as host,
+        driven(host.address) as one,
+        driven(host.address, OTHER) as two,
+        driven(host.address, third) as three,
+    ):
+        await three.until(lambda: one.of(ChatUp) and two.of(ChatUp) and three.of(ChatUp))
+        one.events += one.link.say("a", "to two", 0, one.now(), (OTHER.agent_id,))
+        one.events += one.link.say("b", "to all", 1, one.now())
+        await two.until(lambda: len(two.of(Said)) == 2)
+        await three.until(lambda: three.of(Said))
+        assert [said.content for said in three.of(Said)] == ["to all"]
+
+
 async def test_what_was_said_before_it_joined_is_said_then() -> None:
     async with server() as host, driven(host.address, OTHER) as two:
         await two.until(lambda: two.of(ChatUp))

@@ -414,6 +414,17 @@ def test_the_tasks_own_budget(limits: dict[str, float], spent: SessionSpent, ove
     assert bool(of(effects, Terminate)) is over
 
 
+def test_usage_reported_soon_after_other_usage_is_told_a_little_later() -> None:
+    daemon, _ = run(active_daemon(now=1.0), SessionSpent(Usage(1, 1), None, None), now=2.0)
+    daemon = replace(daemon, beat_at=1e9)
+    daemon, effects = run(daemon, SessionSpent(Usage(9, 2), None, None), now=2.5)
+    assert not effects
+    assert machine.deadline(daemon) == 2.0 + attempt.SPENT_SECONDS
+    daemon, effects = run(daemon, Tick(), now=2.0 + attempt.SPENT_SECONDS)
+    assert [line.usage for line in told(effects, lifeline.Spent)] == [Usage(9, 2)]
+    assert run(daemon, Tick(), now=60.0)[1] == ()
+
+
 def test_over_its_time_it_gets_term_then_kill() -> None:
     tuning = replace_tuning(max_task_seconds=60.0, grace_seconds=5.0)
     daemon = active_daemon(now=1.0, tuning=tuning)

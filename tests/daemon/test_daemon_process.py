@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from daemon_bench import Bench, bench, channel, daemon, git, start_work
+from daemon_bench import Bench, Channel, bench, channel, daemon, git, start_work
 from tests_support import eventually_async
 
+from swarm.chat.client import ChatClient
 from swarm.core.model import Outcome
-from swarm.daemon import outbox
+from swarm.daemon import memory, outbox
+from swarm.spawner.identity import Identity
+from swarm.spawner.workspace import Workspace
 from swarm.wire import lifeline, work
 from swarm.wire.agentchat.limits import ServerLimits
 from swarm.wire.spawn import RuntimeSpec
@@ -88,6 +93,28 @@ async def test_an_offered_task_is_claimed(place: Bench) -> None:
         assert (claim.agentId, claim.task.id) == (ready.agent_id, "t-7")
 
 
+async def test_what_it_says_concerns_its_coordinator_and_needs_no_key(place: Bench) -> None:
+    """On a server of ours: no other agent is woken, and the key stays on the disk."""
+    bystander = Identity.create("swarm-builder-002")
+    async with channel(place) as seat, daemon(place.spec()) as boss:
+        await boss.next(lifeline.Idle)
+        (place.workspace / ".agentchat" / "identities" / "swarm-builder-001.json").unlink()
+        async with ChatClient(
+            place.chat_url, bystander, "#agents", quiet=True, addressed=True
+        ) as other:
+            await other.joined()
+            heard = Channel(other)
+            listening = asyncio.ensure_future(heard.listen())
+            task = work.TaskRef("t-7", component="api", role="builder")
+            await seat.say(work.TaskAvailable(task=task, offer=("swarm-builder-001",), idle=1))
+            await seat.next(work.Claim)
+            await seat.say(work.Rejected(agentId="f" * 16, task=task))
+            await heard.next(work.Rejected)
+            assert not heard.heard(work.Claim)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
 async def test_a_missing_program_is_a_failed_attempt_that_names_it(place: Bench) -> None:
     runtime = RuntimeSpec("claude", "claude", ("no-such-agent-cli",))
     async with channel(place) as seat, daemon(place.spec(runtime=runtime)) as boss:
@@ -110,14 +137,15 @@ async def test_a_question_blocks_the_task(place: Bench) -> None:
 
 async def test_a_session_over_its_time_is_ended_and_its_work_kept(place: Bench) -> None:
     async with channel(place) as seat, daemon(place.spec(), tune=False) as boss:
-        boss.tell(
-            lifeline.Tuning(
-                30.0, (place.coordinator.agent_id,), max_task_seconds=0.7, grace_seconds=0.3
-            )
-        )
         job = place.work("ignore-term\nwrite half.txt half done\nsetsid 600\nhang")
         await start_work(boss, seat, job)
         started = await boss.next(lifeline.Started)
+        await eventually_async((place.workspace / "repo" / "half.txt").exists)
+        boss.tell(
+            lifeline.Tuning(
+                30.0, (place.coordinator.agent_id,), max_task_seconds=0.1, grace_seconds=0.3
+            )
+        )
         ended = (await boss.next(lifeline.Ended)).finished
         assert ended.outcome is Outcome.TIMED_OUT
         assert ended.exit_status != 0
@@ -186,6 +214,27 @@ async def test_a_killed_daemon_takes_its_session_along_and_its_next_life_saves_t
             await seat.assign(agent, "t-1", 2)
             promote = await boss.next(lifeline.Promote)
             assert promote.fence == 2, "the fence is remembered over its death"
+
+
+async def test_a_daemon_killed_before_its_checkout_brings_no_earlier_task_home(
+    place: Bench,
+) -> None:
+    """The clone then still stands where the task before left it: none of it is the new one's."""
+    async with channel(place) as seat, daemon(place.spec()) as boss:
+        await start_work(boss, seat, place.work("write one.txt x\ncommit one"))
+        await boss.next(lifeline.Ended)
+        boss.process.kill()
+    job = place.work("write two.txt x").repo
+    assert job is not None
+    nextone = msgspec.structs.replace(job, branch="swarm/swarm-builder-001/t-2")
+    workspace = Workspace(str(place.workspace))
+    git(place.workspace / "repo", "checkout", "-q", "--detach", place.branch())
+    (place.workspace / "repo" / "README.md").unlink()
+    memory.save_current(workspace, memory.Current("t-2", 1, "two", nextone))
+    async with channel(place), daemon(place.spec()) as boss:
+        await boss.next(lifeline.Idle)
+        assert not Path(workspace.current).exists()
+    assert "t-2" not in git(place.hub, "for-each-ref")
 
 
 async def test_an_unsettled_report_is_said_again_by_the_next_life(place: Bench) -> None:

@@ -215,6 +215,11 @@ def test_a_conclusion_names_what_did_not_come_home(place: Bench) -> None:
     assert (lost.outcome, lost.branch, lost.commit) == (Outcome.LOST, None, None)
     assert "disk full" in lost.reason
     assert lost.session_id == "s"
+    nowhere = conclude(job, seen, Home(problem="disk full"), None, "", now=0.0, utc_offset=0.0)
+    assert nowhere.outcome is Outcome.FAILED, "what it made is nowhere to be had"
+    some = Home(commit="a" * 40, commits=1, problem="sub is a repository")
+    partly = conclude(job, seen, some, None, "", now=0.0, utc_offset=0.0)
+    assert partly.outcome is Outcome.SUCCEEDED
 
 
 def test_what_is_remembered_on_disk(workspace: Workspace) -> None:
@@ -233,8 +238,9 @@ def test_what_is_remembered_on_disk(workspace: Workspace) -> None:
     assert memory.is_clean(workspace), "never checked out"
     (Path(workspace.repo) / "x").write_text("x")
     assert not memory.is_clean(workspace)
-    memory.mark_clean(workspace)
+    memory.mark_resting(workspace, "a" * 40)
     assert memory.is_clean(workspace)
+    assert memory.resting_at(workspace) == "a" * 40
     memory.mark_used(workspace)
     assert not memory.is_clean(workspace)
 
@@ -254,8 +260,8 @@ def test_securing_cleans_the_tree_and_counts_the_commits(
     )
     home = concluding.read_home(told)
     assert (home.commits, home.problem, home.commit) == (2, "", place.branch())
-    assert sorted(os.listdir(workspace.repo)) == [".git", ".gitignore", "a.txt", "c.txt"]
-    assert memory.is_clean(workspace)
+    assert os.listdir(workspace.repo) == [".git"], "at rest it holds the target again"
+    assert memory.resting_at(workspace) == job.work.repo.base
 
 
 def test_killing_a_session_leaves_no_process(place: Bench, workspace: Workspace) -> None:

@@ -7,12 +7,13 @@ import os
 import signal
 
 from swarm_support import Swarm, kill
-from tests_support import eventually
+from tests_support import HELD, eventually
 
 from swarm.core.model import Outcome, TaskResult, TaskState
 
 SETSID_AND_THINK = (
-    "once setsid 60\nonce daemonize 60\nonce think 60\nwrite done.txt yes\ncommit done"
+    "once setsid 60\nonce daemonize 60\nwrite begun.txt yes\nonce think 60\n"
+    "write done.txt yes\ncommit done"
 )
 
 
@@ -54,7 +55,8 @@ def test_a_second_up_exits_5_and_the_first_is_untouched(swarm: Swarm) -> None:
 def test_a_killed_supervisor_leaves_nothing_and_the_next_up_finishes_the_work(swarm: Swarm) -> None:
     supervisor = swarm.up()
     tasks = [swarm.add(SETSID_AND_THINK) for _ in range(3)]
-    swarm.active(3)
+    for agent in swarm.active(3):
+        eventually((swarm.clone(agent) / "begun.txt").exists)
     assert len(swarm.processes()) > 10
     kill(supervisor)
     swarm.gone(within=2.0)
@@ -72,6 +74,7 @@ def test_a_killed_daemon_is_back_and_its_task_is_finished_by_somebody(swarm: Swa
     task = swarm.add(SETSID_AND_THINK)
     (agent,) = swarm.active(1)
     session = agent["task"]["session_pid"]
+    eventually((swarm.clone(agent) / "begun.txt").exists)
     kill(agent["pid"])
     eventually(lambda: not os.path.exists(f"/proc/{session}"), 2.0)
     (ended,) = swarm.ended([task])
@@ -89,13 +92,16 @@ def test_a_killed_daemon_is_back_and_its_task_is_finished_by_somebody(swarm: Swa
 
 def test_scale_up_and_down_never_stops_active_work(swarm: Swarm) -> None:
     swarm.up()
-    tasks = [swarm.add("think 2\nwrite a.txt a\ncommit a") for _ in range(2)]
-    busy = {agent["name"] for agent in swarm.active(2)}
+    tasks = [swarm.add(f"{HELD}\nwrite a.txt a\ncommit a") for _ in range(2)]
+    active = swarm.active(2)
+    busy = {agent["name"] for agent in active}
     swarm.must("swarm", "scale", "10")
     eventually(lambda: len(swarm.agents("idle")) == 8, 20)
     assert "1 busy preserved" in swarm.must("swarm", "scale", "1")
     eventually(lambda: len(swarm.agents()) <= 2, 10)
     assert {agent["name"] for agent in swarm.agents()} == busy
+    for agent in active:
+        (swarm.clone(agent) / "go").touch()
     assert [task.state for task in swarm.ended(tasks)] == [TaskState.DONE] * 2
     assert all([a.outcome for a in swarm.attempts(t)] == [Outcome.SUCCEEDED] for t in tasks)
     eventually(lambda: len(swarm.agents()) == 1, 10)
@@ -133,8 +139,9 @@ def test_reload_says_old_and_new_per_key(swarm: Swarm) -> None:
 
 def test_stop_ends_a_session_that_ignores_term_and_its_task_waits(swarm: Swarm) -> None:
     swarm.up()
-    task = swarm.add("ignore-term\nwrite half.txt half\nsetsid 60\nhang")
-    swarm.active(1)
+    task = swarm.add("ignore-term\nsetsid 60\nwrite half.txt half\nhang")
+    (agent,) = swarm.active(1)
+    eventually((swarm.clone(agent) / "half.txt").exists)
     swarm.must("swarm", "stop")
     swarm.gone()
     found = swarm.task(task)
@@ -194,8 +201,9 @@ def test_pause_holds_promotions_and_resume_lets_them_go(swarm: Swarm) -> None:
 
 def test_a_cancelled_running_task_ends_its_session(swarm: Swarm) -> None:
     swarm.up()
-    task = swarm.add("ignore-term\nsetsid 60\nhang")
+    task = swarm.add("ignore-term\nsetsid 60\nwrite half.txt half\nhang")
     (agent,) = swarm.active(1)
+    eventually((swarm.clone(agent) / "half.txt").exists)
     swarm.must("task", "cancel", task)
     eventually(lambda: len(swarm.agents("idle")) == 3, 10)
     assert not os.path.exists(f"/proc/{agent['task']['session_pid']}")
@@ -248,12 +256,49 @@ def test_the_prompt_never_travels_over_the_channel(swarm: Swarm) -> None:
 
 def test_services_killed_come_back_and_work_goes_on(swarm: Swarm) -> None:
     swarm.up()
-    running = swarm.add("think 1.5\nwrite a.txt a\ncommit a")
-    swarm.active(1)
+    running = swarm.add(f"{HELD}\nwrite a.txt a\ncommit a")
+    (agent,) = swarm.active(1)
     for service in swarm.status()["services"]:
         kill(service["pid"])
+    (swarm.clone(agent) / "go").touch()
     later = swarm.add("write b.txt b\ncommit b")
     states = [task.state for task in swarm.ended([running, later], within=60)]
     assert states == [TaskState.DONE] * 2
     assert [a.outcome for a in swarm.attempts(running)] == [Outcome.SUCCEEDED]
     assert all(service["restarts"] for service in swarm.status()["services"])
+
+
+def test_agents_that_never_worked_leave_nothing_in_the_hub(swarm: Swarm) -> None:
+    """A prepared clone, whole or half checked out, is nobody's unsaved work."""
+    for n in range(300):
+        (swarm.repository / f"f{n}.txt").write_text(str(n))
+    swarm.git("add", "-A")
+    swarm.git("commit", "-q", "-m", "many files")
+    swarm.up()
+    eventually(lambda: list((swarm.root / "agents").glob("*/repo/.git")), 10)
+    said = swarm.must("swarm", "stop")
+    assert "salvage" not in said
+    refs = swarm.git("for-each-ref", "--format=%(refname)", cwd=swarm.hub()).split()
+    assert not [ref for ref in refs if "agentctl" in ref or "swarm" in ref]
+    assert not list((swarm.root / "agents").iterdir())
+
+
+def test_a_daemon_killed_amid_a_checkout_deletes_nothing(swarm: Swarm) -> None:
+    """The next attempt starts from a whole tree, not from the part that had been written."""
+    for n in range(3000):
+        (swarm.repository / f"d{n % 50}").mkdir(exist_ok=True)
+        (swarm.repository / f"d{n % 50}" / f"f{n}.txt").write_text(str(n))
+    swarm.git("add", "-A")
+    swarm.git("commit", "-q", "-m", "many files")
+    swarm.configure(agents=[{"role": "builder", "count": 1}])
+    swarm.up()
+    repo = swarm.root / "agents" / "swarm-builder-001" / "repo"
+    task = swarm.add("write mine.txt x\ncommit mine")
+    eventually(lambda: (repo / "d1").exists() or (repo / "d49").exists(), 20)
+    kill(swarm.agents()[0]["pid"])
+    (ended,) = swarm.ended([task], within=60)
+    assert ended.state is TaskState.DONE
+    changed = swarm.git(
+        "diff", "--name-status", f"refs/source/heads/main...{ended.branch}", cwd=swarm.hub()
+    )
+    assert changed == "A\tmine.txt"

@@ -59,7 +59,9 @@ class Stranger:
         self.pem = pem.decode()
         self.agent_id = hashlib.sha256(pem).hexdigest()[:16]
         self._open = ExitStack()
-        self.socket = self._open.enter_context(websockets.sync.client.connect(url))
+        # What it never reads must not hold up its closing handshake.
+        connection = websockets.sync.client.connect(url, max_queue=None)
+        self.socket = self._open.enter_context(connection)
         self.send(type="IDENTIFY", name=name, pubkey=self.pem)
         challenge = self.hear("CHALLENGE")
         stamp = int(time.time() * 1000)

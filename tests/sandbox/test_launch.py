@@ -225,7 +225,9 @@ print(status.split('SigIgn:')[1].split()[0])
     lines = done.out.decode().splitlines()
     assert lines[:4] == ["[]", "[]", "0o77 True True", "1 0"], done.error
     python_ignores = (1 << signal.SIGPIPE - 1) | (1 << signal.SIGXFSZ - 1)
-    assert int(lines[4], 16) == python_ignores
+    # glibc's posix_spawn ignores glibc's own two signals in its child and has no call to undo it.
+    of_the_c_library = (1 << 32 - 1) | (1 << 33 - 1)
+    assert int(lines[4], 16) & ~of_the_c_library == python_ignores
 
 
 def test_marker_and_private_directory_are_in_every_step(

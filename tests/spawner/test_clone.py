@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 from spawner_support import HOME_ID, Desk, fingerprint, make_source, sh_git
 
-from swarm.errors import GitError, WorkspaceError
+from swarm.errors import GitError, SpawnError, WorkspaceError
 from swarm.spawner import clone as clone_module
 from swarm.spawner.clone import (
     checkout_prelude,
@@ -16,11 +17,19 @@ from swarm.spawner.clone import (
     ensure_clone,
     ensure_start,
     freshen,
+    is_in_use,
     is_warm,
+    mark_in_use,
     parked_clones,
 )
 from swarm.spawner.hub import branch_tip, ensure_hub, hub_path, refresh
-from swarm.spawner.workspace import Brief, broken_clones, make_workspace, verify_workspace
+from swarm.spawner.workspace import (
+    Brief,
+    broken_clones,
+    make_workspace,
+    set_aside,
+    verify_workspace,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -144,6 +153,21 @@ def test_a_replaced_git_folder_is_noticed(desk: Desk, what: str) -> None:
     assert fingerprint(desk.source) == before[0]
 
 
+def test_a_full_disk_is_not_taken_for_a_broken_clone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a sound clone would be set aside, and its workspace never be removed."""
+    desk.session("echo x > loose")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(clone_module, "_replace", full)
+    with pytest.raises(SpawnError, match="cannot be written: No space left"):
+        freshen(desk.workspace, new_task=True)
+    assert "No space left" in desk.home().problem
+
+
 def test_freshening_follows_no_link(desk: Desk) -> None:
     """Configuration, info and objects turned into links at somebody else's files."""
     desk.session("true")
@@ -217,3 +241,12 @@ def test_branch_names_of_the_hub_do_not_flood_a_clone(desk: Desk) -> None:
         desk.in_hub("branch", f"swarm/x/t-{number}", desk.hub.tip)
     desk.session("test $(git for-each-ref | wc -l) -le 4")
     assert branch_tip(desk.hub.path, "swarm/x/t-4") == desk.hub.tip
+
+
+def test_a_clone_set_aside_takes_its_mark_along(desk: Desk) -> None:
+    """Else the clone in its place would be taken for one that holds work, and no task start."""
+    desk.session("echo x > loose")
+    mark_in_use(desk.workspace)
+    set_aside(desk.workspace)
+    ensure_clone(desk.workspace, desk.hub.path)
+    assert not is_in_use(desk.workspace)

@@ -11,6 +11,7 @@ from spawner_support import Desk, fingerprint, make_source, sh_git
 
 from swarm.sandbox.launch import Confinement
 from swarm.spawner import homecoming
+from swarm.spawner.clone import is_in_use, mark_in_use
 from swarm.spawner.hub import branch_tip
 from swarm.spawner.workspace import clone_problem
 
@@ -269,3 +270,47 @@ def test_a_clone_that_is_gone_is_a_problem_not_a_crash(desk: Desk) -> None:
     came = desk.home()
     assert came.problem
     assert came.commit == first.commit
+
+
+def test_work_of_an_interrupted_attempt_makes_way_for_the_holders(desk: Desk) -> None:
+    """Its daemon was killed, and brought it home only after the next attempt had begun."""
+    desk.session("git commit -q --allow-empty -m interrupted")
+    interrupted = desk.home().commit
+    desk.fence = 2
+    desk.session("git commit -q --allow-empty -m finished; echo x > loose")
+    came = desk.home(holder=True)
+    finished = tip_in_clone(desk)
+    assert came.commit == branch_tip(desk.hub.path, desk.branch) == finished
+    assert came.saved == (desk.salvage,)
+    assert desk.in_hub("rev-parse", desk.salvage) == interrupted
+    assert "loose" in desk.files(finished)
+    assert desk.home(holder=True).saved == (), "doing it again changes nothing"
+
+
+def test_an_interrupted_attempt_that_comes_late_makes_way_for_nothing(desk: Desk) -> None:
+    desk.session("git commit -q --allow-empty -m finished")
+    finished = desk.home(holder=True).commit
+    desk.session("git commit -q --allow-empty -m interrupted")
+    came = desk.home()
+    assert came.commit == branch_tip(desk.hub.path, desk.branch) == finished
+    assert came.saved == (desk.salvage,)
+
+
+def test_what_git_cannot_take_keeps_nothing_else_back(desk: Desk) -> None:
+    desk.session("echo x > loose; mkdir sub; cd sub; git init -q; echo y > inner")
+    mark_in_use(desk.workspace)
+    came = desk.home()
+    assert "sub" in came.problem
+    assert "loose" in desk.files(came.commit or "")
+    assert (desk.repo / "sub" / "inner").exists(), "what is not saved stays"
+    assert is_in_use(desk.workspace)
+
+
+def test_a_repository_within_is_not_taken_for_saved(desk: Desk) -> None:
+    """Git commits its name, and none of its files."""
+    desk.session("echo x > loose; git init -q sub; cd sub; git commit -q --allow-empty -m inner")
+    mark_in_use(desk.workspace)
+    came = desk.home()
+    assert "sub" in came.problem
+    assert "loose" in desk.files(came.commit or "")
+    assert is_in_use(desk.workspace)

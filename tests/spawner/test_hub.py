@@ -116,6 +116,26 @@ def test_a_folder_that_is_no_repository_is_refused(home: Path) -> None:
         check_source(str(home))
 
 
+def test_a_repository_on_no_branch_is_told_so(home: Path) -> None:
+    source = make_source(home / "source")
+    sh_git(source, "checkout", "-q", "--detach")
+    sh_git(source, "branch", "-q", "-D", "main")
+    with pytest.raises(GitError, match="on no branch"):
+        ensure_hub(hub_path(home / "hub", str(source)), str(source), "main")
+
+
+def test_what_no_hub_can_borrow_from_is_refused_early(home: Path) -> None:
+    source = make_source(home / "source")
+    sh_git(source, "commit", "-q", "--allow-empty", "-m", "second")
+    check_source(str(source))
+    sh_git(home, "clone", "-q", "--depth", "1", f"file://{source}", str(home / "shallow"))
+    with pytest.raises(ConfigError, match=r"shallow clone.*--unshallow"):
+        check_source(str(home / "shallow"))
+    sh_git(home, "init", "-q", "--object-format=sha256", str(home / "long"))
+    with pytest.raises(ConfigError, match="SHA-256"):
+        check_source(str(home / "long"))
+
+
 @pytest.mark.parametrize(
     "source", ["https://example.org/a.git", "git@example.org:a/b.git", "ssh://x/y", "host:path"]
 )

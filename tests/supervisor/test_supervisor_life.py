@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from supervisor_world import World, family, gone, kill, world
+from supervisor_world import World, children, family, gone, kill, world
 from tests_support import eventually
 
 from swarm.errors import SwarmError
@@ -78,8 +78,9 @@ def test_a_task_runs_and_a_second_up_leaves_the_first_alone(swarm: World) -> Non
 
 def test_killed_daemon_with_a_session_loses_nothing(swarm: World) -> None:
     swarm.up()
-    task = swarm.add("once think 60\nanswer second try")
+    task = swarm.add("write b.txt half\nonce think 60\nanswer second try")
     (victim,) = eventually(swarm.active)
+    swarm.wrote(victim, "b.txt")
     session = victim["task"]["session_pid"]
     kill(victim["pid"])
     assert swarm.done(task).state.value == "done"
@@ -96,8 +97,9 @@ def test_killed_daemon_with_a_session_loses_nothing(swarm: World) -> None:
 
 def test_killed_supervisor_leaves_nothing_and_the_next_goes_on(swarm: World) -> None:
     swarm.up()
-    task = swarm.add("once daemonize 60\nonce think 60\nanswer at last")
+    task = swarm.add("once daemonize 60\nwrite b.txt half\nonce think 60\nanswer at last")
     (busy,) = eventually(swarm.active)
+    swarm.wrote(busy, "b.txt")
     identity = busy["agent_id"]
     below = family(swarm.pid)
     kill(swarm.pid)
@@ -143,7 +145,8 @@ def test_a_dead_service_comes_back_and_work_goes_on(swarm: World, service: str) 
 def test_a_dead_zygote_is_replaced(swarm: World) -> None:
     swarm.up()
     known = {child["pid"] for child in (*swarm.agents().values(), *swarm.services().values())}
-    (zygote,) = [pid for pid in family(swarm.pid) if pid not in known]
+    # Daemons may be cloning: their own children are none of the supervisor's.
+    (zygote,) = [pid for pid in children(swarm.pid) if pid not in known]
     kill(zygote)
     eventually(lambda: swarm.journal("zygote_died"))
     swarm.ask(control.Scale(total=3))
@@ -180,8 +183,9 @@ def test_ctrl_c_stops_and_a_second_one_skips_the_grace(swarm: World) -> None:
     text = (swarm.home / "swarm.yaml").read_text()
     (swarm.home / "swarm.yaml").write_text(text.replace("grace_seconds: 2", "grace_seconds: 60"))
     swarm.up()
-    task = swarm.add("ignore-term\nthink 60")
+    task = swarm.add("ignore-term\nwrite b.txt half\nthink 60")
     (busy,) = eventually(swarm.active)
+    swarm.wrote(busy, "b.txt")
     os.kill(swarm.pid, signal.SIGINT)
     eventually(lambda: swarm.status()["swarm"]["stopping"])
     assert not gone(busy["task"]["session_pid"])
@@ -197,6 +201,7 @@ def test_stop_kills_a_session_that_ignores_term_and_queues_its_task(swarm: World
     swarm.up()
     task = swarm.add("ignore-term\nwrite b.txt half\nthink 60")
     (busy,) = eventually(swarm.active)
+    swarm.wrote(busy, "b.txt")
     assert swarm.stop() == 0
     assert gone(busy["task"]["session_pid"])
     assert swarm.task(task).state.value == "queued"

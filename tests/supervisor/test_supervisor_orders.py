@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from supervisor_world import World, world
-from tests_support import eventually
+from tests_support import HELD, eventually
 
 from swarm.errors import SwarmError
 from swarm.wire import control
@@ -27,13 +27,14 @@ def test_scale_up_and_down_with_busy_agents(swarm: World) -> None:
     assert done.lines == ("scaled 2 → 4: 2 starting",)
     swarm.ask(control.WaitReady())
     assert swarm.states() == ["idle"] * 4
-    first, second = swarm.add("think 2\nanswer a"), swarm.add("think 2\nanswer b")
-    busy = {
-        agent["name"] for agent in eventually(lambda: len(swarm.active()) == 2 and swarm.active())
-    }
+    first, second = swarm.add(f"{HELD}\nanswer a"), swarm.add(f"{HELD}\nanswer b")
+    active = eventually(lambda: len(found := swarm.active()) == 2 and found) or []
+    busy = {agent["name"] for agent in active}
     done = swarm.ask(control.Scale(total=1))
     assert done.data["preserved"] == 1
     assert set(done.data["stopped"]).isdisjoint(busy)
+    for agent in active:
+        swarm.let_go(agent)
     assert swarm.done(first).state.value == "done"
     assert swarm.done(second).state.value == "done"
     eventually(lambda: len(swarm.agents()) == 1, 10.0)

@@ -40,11 +40,11 @@ def get(chat: ChatSession, now: int = START, **frame: object) -> list[session.Ch
     return chat.received(json.dumps(frame), now)
 
 
-def in_channel(**more) -> ChatSession:
+def in_channel(limits: object = None, **more) -> ChatSession:
     chat = client(**more)
     chat.opened(START)
     get(chat, type="CHALLENGE", challenge_id="c", nonce="n")
-    get(chat, type="WELCOME", agent_id="@" + id_of(ME))
+    get(chat, type="WELCOME", agent_id="@" + id_of(ME), limits=limits)
     get(chat, type="JOINED", channel="#agents", agents=[])
     chat.outgoing()
     return chat
@@ -117,6 +117,33 @@ def test_what_is_signed_is_what_any_compact_json_is(content: str):
     expected = json.dumps({"to": "#a", "content": content, "ts": 7}, separators=(",", ":"),
                           ensure_ascii=False)  # fmt: skip
     assert frames.message_text("#a", content, 7).decode() == expected
+
+
+def test_our_server_needs_no_signature_and_is_told_whom_it_concerns():
+    one, two = id_of("one"), id_of("two")
+    chat = in_channel(limits={"messages_per_second": 50})
+    chat.say("x", START, (one, two))
+    chat.say("y", START)
+    chat.say("z", START, (one,) * (frames.MAX_ADDRESSEES + 1))
+    assert sent(chat) == [
+        {"type": "MSG", "to": "#agents", "content": "x", "for": [one, two]},
+        {"type": "MSG", "to": "#agents", "content": "y"},
+        {"type": "MSG", "to": "#agents", "content": "z"},
+    ]
+
+
+@pytest.mark.parametrize("limits", [None, 7, {"messages_per_second": 0}, {"other": 1}])
+def test_another_server_gets_signed_messages_and_nothing_it_does_not_know(limits: object):
+    chat = in_channel(limits=limits)
+    chat.say("x", START, (id_of("one"),))
+    (message,) = sent(chat)
+    assert set(message) == {"type", "to", "content", "ts", "sig"}
+
+
+def test_addressed_is_asked_for():
+    chat = client(quiet=True, addressed=True)
+    chat.opened(START)
+    assert sent(chat)[0].items() >= {"quiet": True, "addressed": True}.items()
 
 
 def test_surrogates_cannot_stop_a_message():

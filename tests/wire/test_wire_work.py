@@ -36,7 +36,7 @@ FIELDS = {
     "cost_usd": st.none() | st.floats(0, 1e6), "branch": st.none() | short,
     "commit": st.none() | short, "commits": st.integers(0, 99),
     "retry_at": st.none() | st.floats(0, 1e10), "needs_human": st.booleans(),
-    "stale": st.booleans(), "phase": short, "text": short,
+    "swarm_budget": st.booleans(), "stale": st.booleans(), "phase": short, "text": short,
 }  # fmt: skip
 KINDS = typing.get_args(work.WorkMessage)
 

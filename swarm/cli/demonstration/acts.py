@@ -7,9 +7,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from swarm.cli.control import ask
+from swarm.cli.demonstration.interruption import held_back
 from swarm.cli.demonstration.report import Report
 from swarm.cli.demonstration.stage import (
     FLEET,
@@ -235,7 +237,26 @@ class Play:
 
     def _run(self, *arguments: str) -> str:
         """Run agentctl; its output.  Interrupted, it is interrupted too and waited for."""
-        process = subprocess.Popen(
+        process: subprocess.Popen[str] | None = None
+        with ExitStack() as stack:
+            try:
+                with held_back():  # or an interrupt leaves a process that nobody knows of
+                    process = stack.enter_context(self._start(*arguments))
+                said, complained = process.communicate(timeout=60)
+            except BaseException:
+                if process is not None:
+                    process.send_signal(signal.SIGINT)  # an 'up' then ends what it was starting
+                    _wait_or_kill(process)
+                raise
+        if process.returncode != 0:
+            raise self._failed(
+                f"'agentctl {' '.join(arguments[:2])}' exited with {process.returncode}: "
+                f"{complained.strip()}"
+            )
+        return said
+
+    def _start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             agentctl(*arguments),
             env=self._stage.environment(),
             cwd=self._stage.root,
@@ -245,19 +266,6 @@ class Play:
             text=True,
             errors="replace",
         )
-        with process:
-            try:
-                said, complained = process.communicate(timeout=60)
-            except BaseException:
-                process.send_signal(signal.SIGINT)  # an 'up' then ends what it was starting
-                _wait_or_kill(process)
-                raise
-        if process.returncode != 0:
-            raise self._failed(
-                f"'agentctl {' '.join(arguments[:2])}' exited with {process.returncode}: "
-                f"{complained.strip()}"
-            )
-        return said
 
     def _said(self, text: str) -> None:
         for line in text.splitlines():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from msgspec import Raw
 
@@ -12,11 +13,21 @@ from swarm.wire.agentchat.members import Agent
 SECOND = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One message of the replay."""
+
+    text: str
+    """Its frame, marked as replay."""
+    concerns: frozenset[str]
+    """Its addressees and its sender, as bare ids; empty when it is for everybody."""
+
+
 class Channel:
     """A channel and who is in it, by connection number."""
 
-    __slots__ = ("_bytes", "_limits", "_replay", "_tally", "loud", "members", "name",
-                 "verified_only")  # fmt: skip
+    __slots__ = ("_by_id", "_bytes", "_limits", "_open", "_replay", "_tally", "loud", "members",
+                 "name", "verified_only")  # fmt: skip
 
     def __init__(self, name: str, limits: ServerLimits, *, verified_only: bool = False) -> None:
         self.name = name
@@ -24,21 +35,40 @@ class Channel:
         self.members: dict[int, Agent] = {}
         self.loud: dict[int, Agent] = {}
         """Members that did not ask for quiet: only they are told who comes and goes."""
+        self._open: dict[int, Agent] = {}
+        """Members that hear what is addressed to others too."""
+        self._by_id: dict[str, int] = {}
         self._limits = limits
-        self._replay: deque[str] = deque()
+        self._replay: deque[Kept] = deque()
         self._bytes = 0
         self._tally = Tally(limits.notices_per_second)
 
     def add(self, agent: Agent) -> None:
         """Make ``agent`` a member."""
         self.members[agent.conn] = agent
+        self._by_id[agent.agent_id] = agent.conn
+        if not agent.addressed:
+            self._open[agent.conn] = agent
         if not agent.quiet:
             self.loud[agent.conn] = agent
 
     def remove(self, agent: Agent) -> None:
         """``agent`` is a member no more."""
         self.members.pop(agent.conn, None)
+        self._open.pop(agent.conn, None)
         self.loud.pop(agent.conn, None)
+        if self._by_id.get(agent.agent_id) == agent.conn:
+            del self._by_id[agent.agent_id]
+
+    def hearers(self, sender: Agent, addressees: tuple[str, ...]) -> tuple[int, ...]:
+        """Who hears a message, in this order: its addressees, its sender, all who hear it too.
+
+        Without addressees that is every member.
+        """
+        if not addressees:
+            return tuple(self.members)
+        named = [conn for one in addressees if (conn := self._by_id.get(one)) is not None]
+        return tuple(dict.fromkeys((*named, sender.conn, *self._open)))
 
     def listeners(self, but: Agent) -> tuple[int, ...]:
         """Who is told about ``but``: the other members that did not ask for quiet."""
@@ -49,20 +79,24 @@ class Channel:
         shown = (agent,) if agent.quiet else tuple(self.members.values())
         return Raw(b"[" + b",".join(member.entry for member in shown) + b"]")
 
-    def keep(self, text: str) -> None:
+    def keep(self, text: str, sender: Agent, addressees: tuple[str, ...]) -> None:
         """Put an encoded message, already marked as replay, at the end of the replay."""
-        self._replay.append(text)
+        concerns = frozenset((*addressees, sender.agent_id)) if addressees else frozenset[str]()
+        self._replay.append(Kept(text, concerns))
         self._bytes += len(text)
         limits = self._limits
         while self._replay and (
             len(self._replay) > limits.replay or self._bytes > limits.replay_bytes
         ):
-            self._bytes -= len(self._replay.popleft())
+            self._bytes -= len(self._replay.popleft().text)
 
-    @property
-    def replay(self) -> tuple[str, ...]:
-        """The last messages, oldest first."""
-        return tuple(self._replay)
+    def replay_for(self, agent: Agent) -> tuple[str, ...]:
+        """The last messages ``agent`` would have heard, oldest first."""
+        return tuple(
+            kept.text
+            for kept in self._replay
+            if not (agent.addressed and kept.concerns) or agent.agent_id in kept.concerns
+        )
 
     @property
     def tally(self) -> Tally:

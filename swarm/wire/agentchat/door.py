@@ -40,16 +40,23 @@ class Door:
         """A challenge for a key, or a read-only agent for none.  Raises :class:`Refusal`."""
         if not frames.is_name(frame.name):
             raise Refusal("INVALID_NAME", "A name is 1-32 of A-Z a-z 0-9 _ -")
-        quiet = frame.quiet is True
+        quiet, addressed = frame.quiet is True, frame.addressed is True
         if not frame.pubkey:
             return Agent(
-                self._entropy(4).hex(), frame.name, conn, verified=False, lurking=True, quiet=quiet
+                self._entropy(4).hex(),
+                frame.name,
+                conn,
+                verified=False,
+                lurking=True,
+                quiet=quiet,
+                addressed=addressed,
             )
         if not is_pubkey(frame.pubkey):
             raise Refusal("INVALID_MSG", "pubkey is not a public key in PEM")
         challenge_id = f"chal_{self._entropy(8).hex()}"
         nonce = self._entropy(16).hex()
-        return Challenged(frame.name, frame.pubkey, quiet, challenge_id, nonce, now + self._expires)
+        expires = now + self._expires
+        return Challenged(frame.name, frame.pubkey, quiet, addressed, challenge_id, nonce, expires)
 
     def prove(self, asked: Challenged, frame: frames.VerifyIdentity, conn: int, now: int) -> Agent:
         """The agent that answered its challenge.  Raises :class:`Refusal`."""
@@ -70,4 +77,5 @@ class Door:
             verified=agent_id in self.trusted,
             lurking=False,
             quiet=asked.quiet,
+            addressed=asked.addressed,
         )

@@ -2,9 +2,10 @@
 
 ``ts`` is Unix time in milliseconds.  Unknown types and unknown fields are ignored, so that other
 speakers may say more; a frame of a known type that does not fit it is a
-:class:`~swarm.errors.BadMessage`.  Two additions of our own, which other servers and clients do
-not notice: ``IDENTIFY.quiet`` (no presence notices about or to this agent, joined to nothing it
-does not ``JOIN``) and ``WELCOME.limits`` (so that a client need not assume a message a second).
+:class:`~swarm.errors.BadMessage`.  Additions of our own, which other servers and clients do not
+notice: ``IDENTIFY.quiet`` (no presence notices about or to this agent, joined to nothing it does
+not ``JOIN``), ``IDENTIFY.addressed`` with ``MSG.for`` (no message that is addressed to others) and
+``WELCOME.limits`` (so that a client need not assume a message a second, nor sign each message).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ CHALLENGE_MS = 60_000
 """How long a challenge may be answered."""
 REPLAY = 200
 """Messages of a channel that a joiner is shown again."""
+MAX_ADDRESSEES = 16
+"""Agents one message is addressed to; addressed to more, it is for everybody."""
 
 
 class NotJson(BadMessage):
@@ -53,6 +56,7 @@ class Identify(_Frame, frozen=True, tag="IDENTIFY"):
     name: str
     pubkey: str | None = None
     quiet: bool | UnsetType = UNSET
+    addressed: bool | UnsetType = UNSET
 
 
 class VerifyIdentity(_Frame, frozen=True, tag="VERIFY_IDENTITY"):
@@ -82,6 +86,8 @@ class Say(_Frame, frozen=True, tag="MSG"):
     content: str
     ts: int | UnsetType = UNSET
     sig: str | UnsetType = UNSET
+    addressees: msgspec.Raw | UnsetType = field(name="for", default=UNSET)
+    """Whom it concerns, ours a list of bare ids; raw, as others may mean something else by it."""
 
 
 class Ping(_Frame, frozen=True, tag="PING"):

@@ -24,6 +24,8 @@ class Agent:
     verified: bool
     lurking: bool
     quiet: bool
+    addressed: bool = False
+    """It wants no message that is addressed to others."""
     presence: str = "online"
     status_text: str | None = None
     channels: dict[str, bool] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Challenged:
     name: str
     pubkey: str
     quiet: bool
+    addressed: bool
     challenge_id: str
     nonce: str
     expires_at: int

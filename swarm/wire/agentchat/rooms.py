@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from swarm.core.model import is_channel
+from swarm.core.model import bare_id, is_agent_id, is_channel
 from swarm.wire.agentchat import frames
 from swarm.wire.agentchat.channel import Channel
 from swarm.wire.agentchat.door import Refusal
@@ -20,11 +20,12 @@ LOBBY = "#general"
 PRESENCES = frozenset({"online", "away", "busy", "offline", "listening"})
 MAX_STATUS_TEXT = 200
 _ENVELOPE = 4096  # bytes an echo may have beside its content
+_MAX_FOR = 1024  # bytes of a `for` that are looked at: 16 ids need 305
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one text to all of these connections; encode it once."""
+    """Send one text to all of these connections, in their order; encode it once."""
 
     to: Collection[int]
     text: str
@@ -40,6 +41,24 @@ class Drop:
 
 
 Effect: TypeAlias = Send | Drop
+
+_list: msgspec.json.Decoder[list[object]] = msgspec.json.Decoder(list[object])
+
+
+def read_addressees(raw: msgspec.Raw | msgspec.UnsetType) -> tuple[str, ...]:
+    """The bare ids that ``MSG.for`` names, each once; empty when the message is for everybody.
+
+    What is no agent id is passed over, and what is no such list means everybody: nobody misses a
+    message because its sender's ``for`` makes no sense.
+    """
+    if isinstance(raw, msgspec.UnsetType) or len(bytes(raw)) > _MAX_FOR:
+        return ()
+    try:
+        named = _list.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
+        return ()
+    ids = dict.fromkeys(bare_id(x) for x in named if isinstance(x, str) and is_agent_id(x))
+    return tuple(ids) if len(ids) <= frames.MAX_ADDRESSEES else ()
 
 
 class Rooms:
@@ -159,8 +178,10 @@ class Rooms:
             len(text.encode()) > self._limits.frame_bytes - _ENVELOPE
         ):
             raise Refusal("INVALID_MSG", "Message too long")  # its echo would not fit a frame
-        self.out.append(Send(tuple(channel.members), text))
-        channel.keep(frames.encode(msgspec.structs.replace(message, replay=True)))
+        addressees = read_addressees(frame.addressees)
+        self.out.append(Send(channel.hearers(agent, addressees), text))
+        replayed = frames.encode(msgspec.structs.replace(message, replay=True))
+        channel.keep(replayed, agent, addressees)
 
     def _join(self, agent: Agent, channel: Channel, now: int) -> None:
         if channel.verified_only and not agent.verified:
@@ -172,7 +193,7 @@ class Rooms:
             self._tell_came(agent, channel, now)
         joined = frames.Joined(ts=now, channel=channel.name, agents=channel.listing_for(agent))
         self.out.append(Send((agent.conn,), frames.encode(joined)))
-        for text in channel.replay:
+        for text in channel.replay_for(agent):
             self.out.append(Send((agent.conn,), text))
 
     def _leave(self, agent: Agent, channel: Channel, now: int) -> None:

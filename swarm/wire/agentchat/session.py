@@ -10,7 +10,7 @@ the start serves best).
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -180,12 +180,13 @@ class ChatSession:
     """One connection's client machine.
 
     ``public_pem`` and ``sign`` are the identity (both ``None``: read only); ``sign`` gives the raw
-    Ed25519 signature of its bytes.  ``quiet`` asks our own server for no presence notices.
+    Ed25519 signature of its bytes.  ``quiet`` asks our own server for no presence notices,
+    ``addressed`` for no message that is addressed to others.
     ``seen`` outlives the connection, so that a replay after a reconnect repeats nothing.
     """
 
-    __slots__ = ("_channel", "_last_sent", "_name", "_out", "_public", "_quiet", "_seen", "_sign",
-                 "phase")  # fmt: skip
+    __slots__ = ("_addressed", "_channel", "_last_sent", "_name", "_out", "_public", "_quiet",
+                 "_seen", "_sign", "ours", "phase")  # fmt: skip
 
     def __init__(
         self,
@@ -195,6 +196,7 @@ class ChatSession:
         channel: str,
         *,
         quiet: bool = False,
+        addressed: bool = False,
         seen: Seen | None = None,
     ) -> None:
         self._name = name
@@ -202,10 +204,13 @@ class ChatSession:
         self._sign = sign
         self._channel = channel
         self._quiet = quiet
+        self._addressed = addressed
         self._seen = seen if seen is not None else Seen()
         self._out: list[str] = []
         self._last_sent = 0
         self.phase: Phase = Unopened()
+        self.ours = False
+        """The server is one of ours, as its WELCOME said: see :meth:`say`."""
 
     @property
     def joined(self) -> bool:
@@ -229,7 +234,8 @@ class ChatSession:
     def opened(self, now: int) -> None:
         """The WebSocket is open: say who we are."""
         quiet = True if self._quiet else msgspec.UNSET
-        self._put(frames.Identify(self._name, self._public, quiet), now)
+        addressed = True if self._addressed else msgspec.UNSET
+        self._put(frames.Identify(self._name, self._public, quiet, addressed), now)
         self.phase = SigningIn(now + WELCOME_MS)
 
     def outgoing(self) -> list[str]:
@@ -237,9 +243,13 @@ class ChatSession:
         out, self._out = self._out, []
         return out
 
-    def say(self, content: str, now: int) -> None:
-        """Send a signed message to the channel; ``ValueError`` before it is joined.
+    def say(self, content: str, now: int, to: Sequence[str] = ()) -> None:
+        """Send a message to the channel; ``ValueError`` before it is joined.
 
+        ``to`` are the bare ids of those it concerns, none or more than
+        :data:`frames.MAX_ADDRESSEES` being everybody; a server that is not ours is not told.
+        There the message is signed too; a server of ours vouches for its sender by ``from``, so
+        the key need not be read for each message.
         Pacing is the caller's (:mod:`swarm.wire.pacing`): this sends at once.
         """
         if not self.joined:
@@ -247,9 +257,12 @@ class ChatSession:
         content = content.encode("utf-8", "replace").decode()
         ts: int | msgspec.UnsetType = msgspec.UNSET
         sig: str | msgspec.UnsetType = msgspec.UNSET
-        if self._sign is not None:
+        addressees: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+        if self.ours and 0 < len(to) <= frames.MAX_ADDRESSEES:
+            addressees = msgspec.Raw(msgspec.json.encode(to))
+        if self._sign is not None and not self.ours:
             ts, sig = now, _base64(self._sign(frames.message_text(self._channel, content, now)))
-        self._put(frames.Say(self._channel, content, ts, sig), now)
+        self._put(frames.Say(self._channel, content, ts, sig, addressees), now)
 
     def ask_who(self, now: int) -> None:
         """Ask for the channel's members; :class:`Members` is the answer."""
@@ -356,12 +369,14 @@ class ChatSession:
         lurking = frame.lurk is True
         why = frame.lurk_reason if isinstance(frame.lurk_reason, str) else ""
         until = frame.lurk_until if isinstance(frame.lurk_until, int) else None
+        rate = _rate(frame.limits)
+        self.ours = rate is not None
         return [
             SignedIn(
                 agent_id,
                 (_line(why) or "this server lets this identity only read") if lurking else None,
                 until if lurking else None,
-                _rate(frame.limits),
+                rate,
             )
         ]
 
