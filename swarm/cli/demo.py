@@ -7,8 +7,8 @@ import time
 
 import click
 
-from swarm.cli.demonstration.interruption import ended_by_signals, held_back, undisturbed
 from swarm.cli.demonstration.stage import Stage, clear, set_stage
+from swarm.cli.interruption import ended_by_signals, held_back, undisturbed
 from swarm.cli.lock import Holder, find_holder, is_locked, send, start_time, wait_until_free
 from swarm.cli.screen import note, say
 from swarm.errors import SwarmError

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from swarm.cli.control import ask
+from swarm.cli.interruption import ENDING, ended_by_signals
 from swarm.cli.screen import one_line, say
 from swarm.config.places import Places
 from swarm.errors import AlreadyRunning, ConfigError, Interrupted, SwarmError
@@ -38,13 +39,18 @@ def start_detached(places: Places, argv: list[str], environment: dict[str, str])
     """Start it in a session of its own; return when it is ready.
 
     Raises what it refused with; :class:`SwarmError` when it died without a word; and
-    :class:`Interrupted`, having ended it, on Ctrl-C.
+    :class:`Interrupted`, having ended it, on Ctrl-C, TERM and HUP.
     """
+    with ended_by_signals():
+        _start(places, argv, environment)
+
+
+def _start(places: Places, argv: list[str], environment: dict[str, str]) -> None:
     places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places.logs.mkdir(mode=0o700, exist_ok=True)
     reader, writer = os.pipe()
-    # A Ctrl-C is taken once the pid is known: a supervisor nobody knows of could not be ended.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A signal is taken once the pid is known: a supervisor nobody knows of could not be ended.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         try:
             pid = _spawn(places, [*argv, "--ready-fd", "3"], environment, writer, mask)
@@ -53,7 +59,7 @@ def start_detached(places: Places, argv: list[str], environment: dict[str, str])
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             answer = _wait(places, reader)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             _end(pid)
             raise Interrupted("interrupted; the swarm that was starting is ended") from None
     finally:

@@ -183,7 +183,7 @@ def _repo(repo: Mapping[str, object]) -> _Found:
         yield ("source",), "must be a directory or a git address; leave it out for none"
     elif isinstance(source, str) and source.startswith("-"):
         yield ("source",), f"{shown(source)} looks like an option; write ./{source} for a path"
-    if isinstance(target, str) and not _BRANCH.match(target):
+    if isinstance(target, str) and (not _BRANCH.match(target) or target in ("HEAD", "@")):
         yield ("target",), f"{shown(target)} is no branch name"
     if isinstance(author, str) and not _AUTHOR.match(author):
         yield ("author",), f"{shown(author)} is no author; give 'Name <mail@example.org>'"

@@ -58,6 +58,13 @@ class State:
         )
 
 
+STATE_VARIABLES = (
+    "CLAUDE_CONFIG_DIR", "CODEX_HOME",
+    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
+"""Variables that say where a person's CLIs keep their logins; ``HOME`` says it for the others."""
+
+
 def person_state(
     request: LaunchRequest,
     variable: str,

@@ -13,9 +13,11 @@ from swarm.config.places import Places
 from swarm.config.roles import resolve_secrets
 from swarm.config.runtimes import resolve_runtime
 from swarm.core.model import bare_id, split_agent_name
+from swarm.sandbox.environment import scrubbed
+from swarm.sessions.launching import STATE_VARIABLES
 from swarm.supervisor.configuration import Configuration
 from swarm.wire import lifeline
-from swarm.wire.spawn import DaemonSpec, JanitorSpec, ServiceSpec
+from swarm.wire.spawn import DaemonSpec, JanitorSpec, RuntimeSpec, ServiceSpec
 
 LEASE_SECONDS = 90.0
 """Shortest lease: three heartbeats of the default."""
@@ -56,6 +58,7 @@ class Specs:
         assert split is not None, name
         role_name = split[0]
         role = configuration.role(role_name)
+        runtime = resolve_runtime(role.runtime, configuration.settings)
         spec = DaemonSpec(
             name=name,
             role=role_name,
@@ -66,7 +69,7 @@ class Specs:
             channel=configuration.boot.chat.channel,
             coordinators=self.coordinators(),
             heartbeat_seconds=configuration.settings.health.heartbeat_seconds,
-            runtime=resolve_runtime(role.runtime, configuration.settings),
+            runtime=runtime,
             role_prompt=role.prompt,
             model=role.model,
             bypass_permissions=role.bypass_permissions,
@@ -75,7 +78,7 @@ class Specs:
             read=role.read,
             write=role.write,
             secrets=resolve_secrets(role_name, role, self.environ),
-            environ=_capped(self.environ),
+            environ=_capped(_of_use(self.environ, runtime)),
         )
         return msgspec.json.encode(spec)
 
@@ -151,6 +154,15 @@ class Specs:
                 for name, role in configuration.file_roles.items()
             },
         }
+
+
+def _of_use(environ: Mapping[str, str], runtime: RuntimeSpec) -> dict[str, str]:
+    """What a daemon may ever need of the person's environment.
+
+    The rest is no business of its sessions, and each variable is paid once for each daemon.
+    """
+    wanted = {"HOME", *STATE_VARIABLES, *runtime.pass_env}
+    return scrubbed(environ) | {name: environ[name] for name in wanted if name in environ}
 
 
 def _capped(environ: Mapping[str, str]) -> dict[str, str]:

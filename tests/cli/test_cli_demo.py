@@ -17,9 +17,9 @@ from tests_support import eventually
 
 from swarm.cli.demo import clean_up
 from swarm.cli.demonstration import acts, stage
-from swarm.cli.demonstration.interruption import ENDING, ended_by_signals, held_back
 from swarm.cli.demonstration.report import Report, _between
 from swarm.cli.demonstration.tasks import ANNOUNCED, TASKS, VICTIM
+from swarm.cli.interruption import ENDING, ended_by_signals, held_back
 from swarm.cli.lock import is_locked
 from swarm.config.load import load_settings
 from swarm.errors import Interrupted

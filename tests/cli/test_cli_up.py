@@ -14,6 +14,7 @@ from cli_fake import Ran
 from tests_support import eventually
 
 from swarm.cli import detach, up
+from swarm.cli.lock import is_locked
 from swarm.config.places import Places
 from swarm.errors import Interrupted
 
@@ -195,3 +196,30 @@ def test_in_the_foreground_it_becomes_the_supervisor(
     assert program == sys.executable
     assert argv[1:4] == ["-P", "-m", "swarm.supervisor"]
     assert environment["AGENTCTL_HOME"] == str(home)
+
+
+def test_a_client_that_is_terminated_ends_the_swarm_it_was_starting(
+    home: Path, tmp_path: Path
+) -> None:
+    places = Places(home)
+    places.config.write_text(
+        f'workspace_base: {tmp_path}/agents\nchat: {{listen: "127.0.0.1:0"}}\n'
+    )
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "swarm.cli", "swarm", "up", "--detach"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as client:
+        eventually(lambda: is_locked(places), within=10)
+        client.terminate()
+        assert client.wait(20) in (0, 130)
+    if client.returncode == 130:
+        eventually(lambda: not is_locked(places), within=10)
+    else:  # it was ready just before
+        subprocess.run(
+            [sys.executable, "-P", "-m", "swarm.cli", "swarm", "stop", "--now"],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )

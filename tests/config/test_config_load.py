@@ -122,6 +122,7 @@ def test_what_the_file_says_is_taken(tmp_path: Path) -> None:
         ("repo: {source: ''}", ("f:1: repo.source: must be a directory or a git address; leave it "
          "out for none")),
         ("repo: {target: -f}", "f:1: repo.target: '-f' is no branch name"),
+        ("repo: {target: HEAD}", "f:1: repo.target: 'HEAD' is no branch name"),
         ("repo: {author: me}", ("f:1: repo.author: 'me' is no author; give "
          "'Name <mail@example.org>'")),
         ("repo: {publish: '{branch}'}", ("f:1: repo.publish: '{branch}' is no branch name; only "

@@ -229,7 +229,7 @@ async def test_a_daemon_killed_before_its_checkout_brings_no_earlier_task_home(
     nextone = msgspec.structs.replace(job, branch="swarm/swarm-builder-001/t-2")
     workspace = Workspace(str(place.workspace))
     git(place.workspace / "repo", "checkout", "-q", "--detach", place.branch())
-    (place.workspace / "repo" / "README.md").unlink()
+    (place.workspace / "repo" / "one.txt").unlink()
     memory.save_current(workspace, memory.Current("t-2", 1, "two", nextone))
     async with channel(place), daemon(place.spec()) as boss:
         await boss.next(lifeline.Idle)

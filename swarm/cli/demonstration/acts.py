@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from swarm.cli.control import ask
-from swarm.cli.demonstration.interruption import held_back
 from swarm.cli.demonstration.report import Report
 from swarm.cli.demonstration.stage import (
     FLEET,
@@ -22,6 +21,7 @@ from swarm.cli.demonstration.stage import (
     write_settings,
 )
 from swarm.cli.demonstration.tasks import ANNOUNCED, TASKS, VICTIM, Piece
+from swarm.cli.interruption import held_back
 from swarm.cli.lock import is_locked, start_time
 from swarm.cli.task_wait import read, watch
 from swarm.core.model import Outcome, TaskState

@@ -1,4 +1,4 @@
-"""How signals end the demo: by an exception, at a moment when it knows what it has started."""
+"""How signals end a command: by an exception, when it knows what it has started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """What would end the demo in this block ends it at the end of the block.
+    """What would end the command in this block ends it at the end of the block.
 
     For what must not be half known: a process that is started and a directory that is made
     before there is a name for them could not be cleaned up.  A process started meanwhile has
