@@ -39,7 +39,21 @@ ADAPTER_MODULES = (claude, codex, command, opencode, scripted_adapter)
 CANNOT_START = 1
 """Exit status of a daemon that said why it cannot start."""
 
+class Birth(msgspec.Struct, frozen=True):
+    """What of a :class:`~swarm.wire.spawn.DaemonSpec` a dozing daemon needs; read leaves the rest.
+
+    Every object made after the fork costs the daemon memory of its own: the rest is decoded by
+    helpers, which are gone soon, and by the daemon when it wakes.
+    """
+
+    name: str
+    chat_url: str
+    heartbeat_seconds: float
+    coordinators: tuple[str, ...]
+
+
 _spec = msgspec.json.Decoder(DaemonSpec)
+_birth = msgspec.json.Decoder(Birth)
 
 
 def main(fd: int, spec: bytes) -> int:
@@ -49,7 +63,7 @@ def main(fd: int, spec: bytes) -> int:
     """
     line = Lifeline(fd)
     try:
-        return _live(line, _spec.decode(spec))
+        return _live(line, spec)
     except (SwarmError, OSError) as error:
         line.send(CannotStart(error=str(error)))
         return CANNOT_START
@@ -57,37 +71,42 @@ def main(fd: int, spec: bytes) -> int:
         line.close()
 
 
-def _live(line: Lifeline, spec: DaemonSpec) -> int:
-    line.send(Hello(name=spec.name, pid=os.getpid()))
-    tuning = Tuning(heartbeat_seconds=spec.heartbeat_seconds, coordinators=spec.coordinators)
-    doze = Doze(line, tuning, Helpers(spec))
-    return _wake(line, spec, doze) if doze.run() else 0
+def _live(line: Lifeline, spec: bytes) -> int:
+    birth = _birth.decode(spec)
+    line.send(Hello(name=birth.name, pid=os.getpid()))
+    tuning = Tuning(heartbeat_seconds=birth.heartbeat_seconds, coordinators=birth.coordinators)
+    doze = Doze(line, tuning, Helpers(spec, "[" in birth.chat_url))
+    return _wake(line, _spec.decode(spec), doze) if doze.run() else 0
 
 
 class Helpers:
     """The helper processes of a dozing daemon."""
 
-    __slots__ = ("_spec",)
+    __slots__ = ("_raw", "_sixth")
 
-    def __init__(self, spec: DaemonSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: bytes, sixth: bool) -> None:
+        self._raw = spec
+        self._sixth = sixth
+        """Whether the chat server's address is one of IP version 6."""
 
     def arrive(self) -> tuple[int, Chore]:
         """Settle in and join: by one helper, as each costs the daemon pages of its own."""
-        spec, pid = self._spec, os.getpid()
+        raw, pid = self._raw, os.getpid()
         fd = self._socket()
-        return fd, Chore(lambda: _arrive(spec, pid, fd), fd)
+        return fd, Chore(lambda: _arrive(_spec.decode(raw), pid, fd), fd)
 
     def join(self) -> tuple[int, Chore]:
         """Join again."""
-        spec, fd = self._spec, self._socket()
-        return fd, Chore(lambda: msgspec.json.encode(_join(spec, fd)), fd)
+        raw, fd = self._raw, self._socket()
+        return fd, Chore(lambda: msgspec.json.encode(_join(_spec.decode(raw), fd)), fd)
 
     def clone(self, wanted: Prepare) -> Chore:
         """Make a clone."""
-        workspace, spec = Workspace(self._spec.workspace), self._spec
+        raw = self._raw
 
         def make() -> bytes:
+            spec = _spec.decode(raw)
+            workspace = Workspace(spec.workspace)
             inside = confinement_of(workspace, can_confine(spec))
             return make_clone(workspace, wanted.hub, wanted.clone, inside)
 
@@ -95,8 +114,7 @@ class Helpers:
 
     def _socket(self) -> int:
         """An unconnected one; the helper finds out whether it fits the address."""
-        family = AF_INET6 if "[" in self._spec.chat_url else AF_INET
-        fd = small_socket(family, SOCK_STREAM).detach()
+        fd = small_socket(AF_INET6 if self._sixth else AF_INET, SOCK_STREAM).detach()
         os.set_inheritable(fd, False)
         return fd
 

@@ -127,21 +127,24 @@ def test_quota_pauses_everyone_until_the_reset(swarm: World) -> None:
 
 
 def test_a_budget_that_is_spent_closes_the_gate(swarm: World) -> None:
+    """It ends the session that spent it, whose task waits until there is a new one."""
     swarm.configure(count=1)
     config = swarm.home / "swarm.yaml"
-    config.write_text(config.read_text().replace("{min_free", "{token_budget: 10, min_free"))
+    plain = config.read_text()
+    config.write_text(plain.replace("{min_free", "{token_budget: 10, min_free"))
     swarm.up()
-    assert swarm.done(swarm.add("usage 50 50\nanswer dear")).state.value == "done"
-    late = swarm.add("think 5")
-
-    def closed() -> bool:
-        denied = swarm.journal("promotion_denied")
-        ended = swarm.journal("session_kill_asked")
-        return any("budget" in entry["reason"] for entry in (*denied, *ended)) or (
-            "budget" in swarm.task(late).reason
-        )
-
-    eventually(closed, 10.0)
+    task = swarm.add(f"usage 50 50\n{HELD}\nanswer dear")
+    (busy,) = eventually(swarm.active) or []
+    eventually(lambda: swarm.journal("session_kill_asked"), 10.0)
+    assert "budget" in swarm.journal("session_kill_asked")[0]["reason"]
+    swarm.let_go(busy)
+    eventually(lambda: swarm.task(task).state.value == "queued", 10.0)
+    assert "budget" in swarm.task(task).reason
+    eventually(lambda: swarm.states() == ["idle"], 10.0)
+    assert len(swarm.journal("promoted")) == 1
+    config.write_text(plain)
+    swarm.ask(control.Reload())
+    assert swarm.done(task).state.value == "done"
     assert swarm.stop() == 0
 
 
