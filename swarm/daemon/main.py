@@ -39,6 +39,7 @@ ADAPTER_MODULES = (claude, codex, command, opencode, scripted_adapter)
 CANNOT_START = 1
 """Exit status of a daemon that said why it cannot start."""
 
+
 class Birth(msgspec.Struct, frozen=True):
     """What of a :class:`~swarm.wire.spawn.DaemonSpec` a dozing daemon needs; read leaves the rest.
 

@@ -171,11 +171,12 @@ def test_specs_hold_what_a_child_needs(places: Places) -> None:
     role = "runtime: scripted\nsecrets: {KEY: 'env:MY_KEY'}\nlimits: {max_task_minutes: 2}\n"
     (places.home / "roles" / "builder.yaml").write_text(role)
     configuration, _said = read(places, f"workspace_base: {places.home}/w\n")
-    environ = {"MY_KEY": "s3cret", "PATH": "/bin", "HUGE": "x" * 100_000}
+    environ = {"MY_KEY": "s3cret", "PATH": "/bin", "LC_HUGE": "x" * 100_000}
     specs = Specs(places, "me", configuration, environ, "c" * 16, "o" * 16, chat_url="ws://h:1")
     daemon = msgspec.json.decode(specs.daemon("swarm-builder-001"), type=DaemonSpec)
     assert daemon.secrets == {"KEY": "s3cret"}
-    assert daemon.environ == {"MY_KEY": "s3cret", "PATH": "/bin"}  # bounded: it is one packet
+    # What a session may see, and bounded: it is one packet.  The secret has its own place.
+    assert daemon.environ == {"PATH": "/bin"}
     assert daemon.workspace == f"{places.home}/w/swarm-builder-001"
     assert daemon.coordinators == ("c" * 16,)
     assert specs.tuning("swarm-builder-001").max_task_seconds == 120.0
