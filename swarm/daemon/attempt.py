@@ -61,12 +61,15 @@ from swarm.wire.lifeline import (
     Work,
 )
 from swarm.wire.lifeline import Idle as IdleLine
-from swarm.wire.work import TaskRef
+from swarm.wire.work import Heartbeat, TaskRef
 
 STATUS_SECONDS = 5.0
 """The channel hears of progress at most so often."""
 SPENT_SECONDS = 2.0
 """The supervisor hears of usage at most so often, and of the last of it that late at most."""
+BEATS_A_LEASE = 3
+"""A foreign coordinator hears so often of a lease: one lost message ends nothing."""
+MIN_RENEW_SECONDS = 1.0
 STUCK_SECONDS = 3.0
 """A CLI that waits for its quota for ever is ended after this long; one that gives up by itself
 has the time to say so properly (rules, "Outcomes")."""
@@ -85,16 +88,15 @@ SessionNews: TypeAlias = (
 def granted(daemon: Daemon, line: Granted, now: float) -> Step:
     """The supervisor allows it: clone if need be, then launch."""
     match daemon.phase:
-        case Promoting(task=task, fence=fence, coordinator=by) if (task.id, fence) == (
-            line.task,
-            line.fence,
-        ):
+        case Promoting(task, fence, by, _, lease) if (task.id, fence) == (line.task, line.fence):
             work = _work(daemon, line.work, task, fence)
+            foreign = line.work is None or not line.work.prompt
         case _:
             return daemon, (Note("late", f"a grant of {line.task} fence {line.fence}"),)
     if not work.prompt:
         return give_back(daemon, task.id, fence, "no prompt came with the assignment", now)
-    return _prepare(daemon, Job(work, fence, by), again=False)
+    renew = max(lease / BEATS_A_LEASE, MIN_RENEW_SECONDS) if foreign and lease > 0 else 0.0
+    return _prepare(daemon, Job(work, fence, by, renew), again=False)
 
 
 def _work(daemon: Daemon, given: Work | None, task: TaskRef, fence: int) -> Work:
@@ -204,7 +206,8 @@ def session(daemon: Daemon, event: SessionNews, now: float) -> Step:
 def _began(daemon: Daemon, event: SessionBegan, now: float) -> Step:
     match daemon.phase:
         case Launching(job=job):
-            daemon = replace(daemon, phase=Active(job, now, said_at=now))
+            renew_at = now + job.renew_seconds if job.renew_seconds else None
+            daemon = replace(daemon, phase=Active(job, now, said_at=now, renew_at=renew_at))
         case Ending(job=job, began=False):
             daemon = replace(daemon, phase=replace(daemon.phase, began=True))
         case _:
@@ -261,13 +264,15 @@ def _over_budget(work: Work, spent: SessionSpent) -> str:
 
 
 def active_deadline(daemon: Daemon, active: Active) -> float | None:
-    """When a running session is over its time, stuck long enough, or has usage to be told."""
+    """When a running session is over its time, stuck long enough, or has something to tell."""
     limit = daemon.tuning.max_task_seconds
     times = [active.since + limit] if limit > 0 else []
     if active.stuck_at is not None:
         times.append(active.stuck_at)
     if active.unsaid is not None:
         times.append(_say_at(active.spent_at))
+    if active.renew_at is not None:
+        times.append(active.renew_at)
     return min(times, default=None)
 
 
@@ -280,6 +285,12 @@ def expire(daemon: Daemon, now: float) -> Step:
     match daemon.phase:
         case Active(unsaid=Spent() as line, spent_at=at) as active if now >= _say_at(at):
             return replace(daemon, phase=replace(active, spent_at=now, unsaid=None)), (Tell(line),)
+        case Active(job=job, renew_at=at) as active if at is not None and now >= at:
+            beat = Heartbeat(
+                agentId=daemon.me.agent_id, task=TaskRef(id=job.work.task), fence=job.fence
+            )
+            phase = replace(active, renew_at=now + job.renew_seconds)
+            return replace(daemon, phase=phase), (Say(beat),)
         case Active(job=job, stuck_at=stuck_at):
             if stuck_at is not None and now >= stuck_at:
                 reason = "the provider's quota is used up"

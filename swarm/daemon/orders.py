@@ -96,7 +96,8 @@ def _assigned(daemon: Daemon, sender: str, message: Assign, now: float) -> Step:
         # The phase is another task's, or none: it is not touched by giving this one back.
         daemon, effects = between.unclaim(daemon, task.id, fence, reason, now)
         return daemon, (*saved, *effects)
-    phase = Promoting(task, fence, sender, now + PROMOTE_SECONDS)
+    until = now + PROMOTE_SECONDS
+    phase = Promoting(task, fence, sender, until, message.lease_seconds)
     ask = Tell(Promote(task=task.id, fence=fence, coordinator=sender))
     daemon = replace(daemon, phase=phase, held=())
     return daemon, (*saved, ask, Note("assigned", f"{task.id} fence {fence}"))

@@ -56,7 +56,7 @@ from swarm.spawner.workspace import Workspace, clone_problem, set_aside
 from swarm.wire import work
 from swarm.wire.lifeline import Prepare, RepoWork
 from swarm.wire.pacing import CLAIMING, SETTLING, STATUS
-from swarm.wire.work import Claim, Status, WorkMessage
+from swarm.wire.work import Claim, Heartbeat, Status, WorkMessage
 
 _encode_addresses = msgspec.json.Encoder().encode
 
@@ -355,6 +355,8 @@ def _key(message: WorkMessage) -> tuple[str, int]:
             return f"started:{message.task.id}:{message.fence}", STATUS
         case Status():
             return "status", STATUS
+        case Heartbeat():
+            return f"heartbeat:{message.task.id}", SETTLING
         case _:
             return f"report:{message.task.id}:{getattr(message, 'fence', 0)}", SETTLING
 

@@ -36,6 +36,8 @@ class Job:
     work: Work
     fence: int
     coordinator: str
+    renew_seconds: float = 0.0
+    """How often a foreign coordinator hears that its lease is alive; 0: ours, by the lifeline."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -87,6 +89,7 @@ class Promoting:
     fence: int
     coordinator: str
     until: float
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class Active:
     """When the channel last heard of its progress."""
     spent_at: float | None = None
     """When the supervisor last heard of its usage."""
+    renew_at: float | None = None
+    """When a foreign coordinator is next told that its lease is alive."""
     unsaid: Spent | None = None
     """Usage it has not heard of, as it heard some just before."""
     stuck_at: float | None = None

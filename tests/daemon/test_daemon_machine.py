@@ -55,6 +55,7 @@ from swarm.daemon.state import (
     RecordFailed,
     Recovered,
     SaveFences,
+    Say,
     Secure,
     Secured,
     SessionOver,
@@ -69,7 +70,7 @@ from swarm.daemon.state import (
 )
 from swarm.wire import lifeline, work
 from swarm.wire.lifeline import Denied, EndSession, Granted, Leave, Prepare
-from swarm.wire.work import Assign, Settled, TaskRef
+from swarm.wire.work import Assign, Heartbeat, Settled, TaskRef
 
 
 def run(daemon: Daemon, *events: Event, now: float = 5.0) -> tuple[Daemon, tuple[Effect, ...]]:
@@ -423,6 +424,24 @@ def test_usage_reported_soon_after_other_usage_is_told_a_little_later() -> None:
     daemon, effects = run(daemon, Tick(), now=2.0 + attempt.SPENT_SECONDS)
     assert [line.usage for line in told(effects, lifeline.Spent)] == [Usage(9, 2)]
     assert run(daemon, Tick(), now=60.0)[1] == ()
+
+
+def test_a_foreign_coordinator_hears_that_its_lease_is_alive() -> None:
+    asked = heard(Assign(agentId=ME.agent_id, task=TaskRef(id="t-1", prompt="do it"), fence=1,
+                         lease_seconds=30.0))  # fmt: skip
+    daemon, _ = run(idle_daemon(), asked, Told(Granted("t-1", 1, None)), BEGAN, now=1.0)
+    daemon = replace(daemon, beat_at=1e9)
+    assert machine.deadline(daemon) == 11.0
+    daemon, effects = run(daemon, Tick(), now=11.0)
+    (beat,) = [said.message for said in of(effects, Say)]
+    assert beat == Heartbeat(agentId=ME.agent_id, task=TaskRef(id="t-1"), fence=1)
+    assert machine.deadline(daemon) == 21.0
+
+
+def test_our_own_coordinator_hears_it_by_the_lifeline_alone() -> None:
+    asked = heard(Assign(agentId=ME.agent_id, task=TaskRef(id="t-1"), fence=1, lease_seconds=30.0))
+    daemon, _ = run(idle_daemon(), asked, grant(), BEGAN, now=1.0)
+    assert machine.deadline(replace(daemon, beat_at=1e9)) == 1e9
 
 
 def test_over_its_time_it_gets_term_then_kill() -> None:

@@ -61,7 +61,10 @@ class Bench:
         self.runtime = RuntimeSpec(name=cli, adapter=cli, command=(str(path),), env=env)
         who = {f"GIT_{who}_NAME": "agent" for who in ("AUTHOR", "COMMITTER")}
         who |= {f"GIT_{who}_EMAIL": "agent@localhost" for who in ("AUTHOR", "COMMITTER")}
-        self.base = {"PATH": os.environ["PATH"], "HOME": str(root / "scrubbed"), **who}
+        tmp = root / "tmp"
+        tmp.mkdir()
+        places = dict.fromkeys(("TMPDIR", "CLAUDE_CODE_TMPDIR", "BUN_TMPDIR"), str(tmp))
+        self.base = {"PATH": os.environ["PATH"], "HOME": str(root / "scrubbed"), **places, **who}
         self.git("init", "-q", "-b", "main")
         self.git("commit", "-q", "--allow-empty", "-m", "start")
 
