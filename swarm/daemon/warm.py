@@ -3,7 +3,7 @@
 Two things make a fork of Python unshare its memory beyond what it stores: code that runs for the
 first times specialises itself in place, and new objects fill the holes that imports left all over
 the heap.  So the doze is rehearsed until its code has settled, and the holes are filled.  Measured
-on 3.11, private memory of a dozing daemon: 1.26 MB without, 0.85 MB with both.
+on 3.11, the two save 0.4 MB of private memory a daemon.
 """
 
 from __future__ import annotations
