@@ -42,13 +42,14 @@ chat:
 limits:
   # Sessions at the same time, in the whole swarm.
   max_active: 5
-  # Memory of one session with all its processes; null is no limit.
+  # Memory of one session with all its processes; null is no limit.  Not enforced yet.
   memory_mb: null
-  # Processor of one session, 100 is one core; null is no limit.
+  # Processor of one session, 100 is one core; null is no limit.  Not enforced yet.
   cpu_percent: null
   # Wall clock of one session; 0 is no limit.
   max_task_minutes: 30
   # A session with no output and no processor time for so long is ended; 0 is never.
+  # Not enforced yet.
   stall_minutes: 10
   # Tokens and dollars of the whole swarm, in all or per day; null is no limit.
   token_budget: null
@@ -91,6 +92,7 @@ repo:
   author: null
   # shared: clones borrow objects from the hub, read-only (fast).  copy: full clones.
   clone: shared
+  # Branches do not land by themselves yet; the four keys below wait for that.
   # Commands that must pass before a task's branch lands, and how long they may take in all.
   checks: []
   check_minutes: 10
