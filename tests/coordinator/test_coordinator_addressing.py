@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from coordinator_world import ME, Agent, World
 
@@ -25,14 +23,6 @@ from swarm.wire.work import (
 
 STRANGER, ANNOUNCER = "d" * 16, "e" * 16
 EVERYBODY: tuple[str, ...] = ()
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.check()
-    made.close()
 
 
 def add(world: World) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,14 +26,6 @@ from swarm.wire.work import (
 )
 
 STRANGER, ANNOUNCER, OPERATOR = "d" * 16, "e" * 16, "f" * 16
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.check()
-    made.close()
 
 
 def add(world: World, **more: Any) -> str:

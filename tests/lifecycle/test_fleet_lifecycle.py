@@ -302,3 +302,34 @@ def test_a_daemon_killed_amid_a_checkout_deletes_nothing(swarm: Swarm) -> None:
         "diff", "--name-status", f"refs/source/heads/main...{ended.branch}", cwd=swarm.hub()
     )
     assert changed == "A\tmine.txt"
+
+
+def test_sigterm_stops_the_swarm_like_stop(swarm: Swarm) -> None:
+    supervisor = swarm.up()
+    task = swarm.add("think 60")
+    swarm.active(1)
+    os.kill(supervisor, signal.SIGTERM)
+    swarm.gone(within=15)
+    assert swarm.task(task).state is TaskState.QUEUED
+    assert not list((swarm.root / "agents").iterdir())
+
+
+def test_a_runtime_whose_program_is_missing_is_told_at_up(swarm: Swarm) -> None:
+    swarm.configure(runtimes={"ghost": {"adapter": "command", "command": ["no-such-agent"]}})
+    (swarm.places.roles / "builder.yaml").write_text("runtime: ghost\n")
+    assert "no-such-agent" in swarm.must("swarm", "up", "--detach")
+
+
+def test_an_interrupted_session_is_resumed_by_the_agent_that_had_it(swarm: Swarm) -> None:
+    """Its daemon dies, its identity and workspace stay: the CLI goes on with its own session."""
+    swarm.configure(agents=[{"role": "builder", "count": 1}])
+    swarm.up()
+    task = swarm.add("usage 1 1\nonce think 60\nanswer done")
+    (agent,) = swarm.active(1)
+    eventually(lambda: swarm.attempts(task)[0].session_id, 10)
+    kill(agent["pid"])
+    (ended,) = swarm.ended([task])
+    first, second = swarm.attempts(task)
+    assert ended.state is TaskState.DONE
+    assert (first.outcome, second.outcome) == (Outcome.LOST, Outcome.SUCCEEDED)
+    assert second.session_id == first.session_id
