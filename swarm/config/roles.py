@@ -104,18 +104,15 @@ def load_roles(names: Iterable[str], home_roles: Path) -> dict[str, Role]:
 def effective_limits(limits: Limits, role: Role) -> Limits:
     """The swarm's limits with the role's own in their place, for one session of the role.
 
-    Budgets are not merged: the swarm's is for all sessions together, a role's for one task.
+    ``token_budget`` and ``usd_budget`` are not merged: the swarm's are for all sessions together,
+    a role's for each of its agents.
     """
-    own = role.limits
-    return msgspec.structs.replace(
-        limits,
-        memory_mb=limits.memory_mb if own.memory_mb is None else own.memory_mb,
-        cpu_percent=limits.cpu_percent if own.cpu_percent is None else own.cpu_percent,
-        max_task_minutes=(
-            limits.max_task_minutes if own.max_task_minutes is None else own.max_task_minutes
-        ),
-        stall_minutes=limits.stall_minutes if own.stall_minutes is None else own.stall_minutes,
-    )
+    own = {
+        key: value
+        for key, value in msgspec.structs.asdict(role.limits).items()
+        if value is not None and key not in ("token_budget", "usd_budget")
+    }
+    return msgspec.structs.replace(limits, **own)
 
 
 def resolve_secrets(name: str, role: Role, environ: Mapping[str, str]) -> dict[str, str]:

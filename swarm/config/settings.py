@@ -37,13 +37,22 @@ class Limits(_Settings, frozen=True):
     max_active: Count = 5
     memory_mb: Annotated[int, msgspec.Meta(gt=0)] | None = None
     cpu_percent: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    max_processes: Annotated[int, msgspec.Meta(gt=0)] | None = 2000
+    """Processes of one session's tree; a fork bomb ends there."""
     max_task_minutes: Seconds = 30
     stall_minutes: Seconds = 10
     token_budget: Count | None = None
     usd_budget: Seconds | None = None
     budget_window: Literal["total", "day"] = "total"
+    task_token_budget: Count | None = None
+    """Each task, all its attempts together; a role or the task itself may say otherwise."""
+    task_usd_budget: Seconds | None = None
     warn_at: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
     min_free_memory_mb: Count = 1024
+    max_load: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Load average (1 minute) a processor above which no session starts; ``None`` asks nothing."""
+    stagger_seconds: Seconds = 1
+    """Between two session starts while the machine is busy (:mod:`swarm.core.gate` says when)."""
 
 
 class Health(_Settings, frozen=True):
@@ -114,10 +123,21 @@ class RoleLimits(_Settings, frozen=True):
 
     memory_mb: Annotated[int, msgspec.Meta(gt=0)] | None = None
     cpu_percent: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    max_processes: Annotated[int, msgspec.Meta(gt=0)] | None = None
     max_task_minutes: Seconds | None = None
     stall_minutes: Seconds | None = None
     token_budget: Count | None = None
+    """Each agent of the role, in the swarm's ``budget_window``."""
     usd_budget: Seconds | None = None
+    task_token_budget: Count | None = None
+    task_usd_budget: Seconds | None = None
+
+
+class Estimate(_Settings, frozen=True):
+    """What one session is taken to cost where its runtime reports no usage."""
+
+    tokens: Count | None = None
+    usd: Seconds | None = None
 
 
 class Role(_Settings, frozen=True):
@@ -134,6 +154,9 @@ class Role(_Settings, frozen=True):
     write: tuple[str, ...] = ()
     secrets: dict[str, str] = {}
     """Variable of the session → ``env:NAME`` or ``file:PATH`` it is taken from."""
+    network: tuple[Annotated[int, msgspec.Meta(ge=1, le=65535)], ...] | None = None
+    """TCP ports its sessions may connect to, where the kernel can say so; ``None``: any."""
+    estimate: Estimate = Estimate()
     takes: tuple[str, ...] = ()
     """Other roles' tasks this one takes too; its own always."""
     limits: RoleLimits = RoleLimits()

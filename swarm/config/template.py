@@ -42,23 +42,31 @@ chat:
 limits:
   # Sessions at the same time, in the whole swarm.
   max_active: 5
-  # Memory of one session with all its processes; null is no limit.  Not enforced yet.
+  # Memory of one session with all its processes; null is no limit.
   memory_mb: null
-  # Processor of one session, 100 is one core; null is no limit.  Not enforced yet.
+  # Processor of one session, 100 is one core; null is no limit.
   cpu_percent: null
+  # Processes of one session: one that forks without end is ended there; null is no limit.
+  max_processes: 2000
   # Wall clock of one session; 0 is no limit.
   max_task_minutes: 30
-  # A session with no output and no processor time for so long is ended; 0 is never.
-  # Not enforced yet.
+  # A session without output, processor time or input and output for so long is ended; 0 is never.
   stall_minutes: 10
   # Tokens and dollars of the whole swarm, in all or per day; null is no limit.
   token_budget: null
   usd_budget: null
   budget_window: total            # total | day
+  # Of each task, all its attempts together; `task add --token-budget` says otherwise for one.
+  task_token_budget: null
+  task_usd_budget: null
   # Say so when this share of a budget is spent.
   warn_at: 0.8
   # No session starts while less memory is free on the machine; 0 does not look.
   min_free_memory_mb: 1024
+  # No session starts while the load average a processor is higher; null does not look.
+  max_load: null
+  # Seconds between two session starts while the machine is busy.
+  stagger_seconds: 1
 
 health:
   # A daemon that misses so many heartbeats in a row is restarted; one is never enough.

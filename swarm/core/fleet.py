@@ -29,6 +29,7 @@ from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
 from swarm.core import fleet_lives as lives
 from swarm.core import fleet_orders as orders
+from swarm.core import fleet_quota as quota
 from swarm.core import fleet_scale as scale
 from swarm.core import fleet_start as start
 from swarm.core import fleet_stop as stop
@@ -96,6 +97,8 @@ class Fleet(FleetState):
                 work.session_ended(self, event)
             case e.DaemonIdle():
                 work.daemon_idle(self, event)
+            case e.Probed():
+                quota.probed(self, event)
             case e.TreeCleaned():
                 if (status := work.tree_cleaned(self, event)) is not None:
                     lives.down(self, self.agents[event.name], status)

@@ -79,6 +79,14 @@ class TellPrepare:
 
 
 @dataclass(frozen=True, slots=True)
+class TellProbe:
+    """Run one small session, to see whether the runtime's quota is back; ends as ``Probed``."""
+
+    name: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class CleanTree:
     """Kill what is left of a dead daemon's session, see it empty, read the outbox.
 
@@ -249,7 +257,7 @@ class End:
 
 Effect: TypeAlias = (
     Spawn | HastenSpawn | Signal | TellLeave | Tune | Grant | Deny | TellEndSession | TellPrepare
-    | CleanTree | Tidy
+    | TellProbe | CleanTree | Tidy
     | TellSnapshot | TellAgent | TellGone | TellSlots | TellRenew | TellBegun | TellSpent
     | TellLost | TellReported | TellPoke
     | Reply | Refuse | Note | KeepPause | DropPause | EndQuotaWaits | Settled | End

@@ -71,6 +71,8 @@ class Session:
     containment: str
     started_at: float
     """Unix seconds."""
+    cgroup: str = ""
+    """Directory of its own cgroup; empty: its limits are kept by sampling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Fact:
     warm: bool = False
     task: str = ""
     fence: int = 0
+    closed: str = ""
+    """Why it may start nothing now though it is idle: see ``wire.lifeline.AgentFact``."""
 
 
 # -- events: children -----------------------------------------------------------------------------
@@ -143,6 +147,8 @@ class ChildBeat:
     name: str
     task: str = ""
     fence: int = 0
+    quiet: float = 0.0
+    """Seconds since its session last printed something that is progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +231,17 @@ class DaemonIdle:
 
     name: str
     warm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The probe ``id`` of a runtime's quota is over; ``retry_at`` in Unix seconds."""
+
+    name: str
+    id: int
+    outcome: Outcome
+    reason: str = ""
+    retry_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +422,7 @@ class Tick:
 ChildEvent: TypeAlias = (
     Spawned | SpawnFailed | Exited | ChildReady | ChildBeat | ChildFailing | ChildTrouble
     | ChatIs | ChildGarbled | PromotionAsked | SessionStarted | SessionSpent | SessionEnded
-    | DaemonIdle | TreeCleaned | WorkAssigned | WorkRevoked | HubIsReady
+    | DaemonIdle | Probed | TreeCleaned | WorkAssigned | WorkRevoked | HubIsReady
 )  # fmt: skip
 """What children, dead or alive, lead to."""
 

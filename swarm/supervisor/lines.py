@@ -22,8 +22,8 @@ def event_of(name: str, line: wire.ChildLine, *, daemon: bool) -> e.Event | None
     match line:
         case wire.Hello():
             return None
-        case wire.Beat(task=task, fence=fence):
-            return e.ChildBeat(name, task, fence)
+        case wire.Beat(task=task, fence=fence, quiet=quiet):
+            return e.ChildBeat(name, task, fence, quiet)
         case wire.Ready(agent_id=agent_id, address=address):
             return e.ChildReady(name, agent_id, address)
         case wire.CannotStart(error=error):
@@ -42,7 +42,10 @@ def event_of(name: str, line: wire.ChildLine, *, daemon: bool) -> e.Event | None
             return _of_daemon(name, line)
 
 
-_DaemonLine = wire.ChatState | wire.Promote | wire.Started | wire.Spent | wire.Ended | wire.Idle
+_DaemonLine = (
+    wire.ChatState | wire.Promote | wire.Started | wire.Spent | wire.Ended | wire.Idle
+    | wire.Probed
+)  # fmt: skip
 
 
 def _of_daemon(name: str, line: _DaemonLine) -> e.Event:
@@ -59,6 +62,8 @@ def _of_daemon(name: str, line: _DaemonLine) -> e.Event:
             return e.SessionEnded(name, finished)
         case wire.Idle(warm=warm):
             return e.DaemonIdle(name, warm)
+        case wire.Probed(id=number, outcome=outcome, reason=reason, retry_at=retry_at):
+            return e.Probed(name, number, outcome, _one_line(reason), retry_at)
 
 
 def _of_coordinator(line: wire.HubReady | wire.Assigned | wire.Revoke) -> e.Event:
@@ -74,11 +79,18 @@ def _of_coordinator(line: wire.HubReady | wire.Assigned | wire.Revoke) -> e.Even
 def session_of(line: wire.Started) -> e.Session:
     """A started session as the fleet knows it."""
     return e.Session(
-        line.session_pid, line.tree_pid, line.tree_start, line.containment.value, line.at
+        line.session_pid,
+        line.tree_pid,
+        line.tree_start,
+        line.containment.value,
+        line.at,
+        line.cgroup,
     )
 
 
-DaemonEffect = fx.TellLeave | fx.Grant | fx.Deny | fx.TellEndSession | fx.TellPrepare
+DaemonEffect = (
+    fx.TellLeave | fx.Grant | fx.Deny | fx.TellEndSession | fx.TellPrepare | fx.TellProbe
+)  # fmt: skip
 """Effects that are one line to the child they name."""
 
 CoordinatorEffect = (
@@ -108,6 +120,8 @@ def line_to_child(effect: DaemonEffect) -> wire.ParentLine:
             )
         case fx.TellPrepare(hub=hub, clone=clone):
             return wire.Prepare(hub=hub, clone=clone)
+        case fx.TellProbe(id=number):
+            return wire.Probe(id=number)
 
 
 def line_to_coordinator(effect: CoordinatorEffect) -> wire.ParentLine:
@@ -155,6 +169,7 @@ def _fact(fact: e.Fact) -> wire.AgentFact:
         warm=fact.warm,
         task=fact.task,
         fence=fact.fence,
+        closed=fact.closed,
     )
 
 
@@ -173,6 +188,7 @@ def _started(effect: fx.TellBegun) -> wire.Started:
         tree_start=session.tree_start,
         containment=Containment(session.containment),
         at=session.started_at,
+        cgroup=session.cgroup,
     )
 
 

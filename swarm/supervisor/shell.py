@@ -169,7 +169,14 @@ class Shell:
             case Signal(name=name, pid=pid, signal=which):
                 number = signal.SIGTERM if which == "TERM" else signal.SIGKILL
                 self.children.signal(name, pid, number)
-            case fx.TellLeave() | fx.Grant() | fx.Deny() | fx.TellEndSession() | fx.TellPrepare():
+            case (
+                fx.TellLeave()
+                | fx.Grant()
+                | fx.Deny()
+                | fx.TellEndSession()
+                | fx.TellPrepare()
+                | fx.TellProbe()
+            ):
                 self.children.send(effect.name, line_to_child(effect))
             case fx.Tune(name=name):
                 self._tune(name)

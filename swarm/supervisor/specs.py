@@ -77,6 +77,7 @@ class Specs:
             takes=role.takes,
             read=role.read,
             write=role.write,
+            network=role.network,
             secrets=resolve_secrets(role_name, role, self.environ),
             environ=_capped(_of_use(self.environ, runtime)),
         )
@@ -104,8 +105,10 @@ class Specs:
             heartbeat_seconds=settings.health.heartbeat_seconds,
             coordinators=self.coordinators(),
             max_task_seconds=limits.max_task_minutes * 60,
-            stall_seconds=limits.stall_minutes * 60,
             grace_seconds=settings.stop.grace_seconds,
+            memory_mb=limits.memory_mb,
+            cpu_percent=limits.cpu_percent,
+            max_processes=limits.max_processes,
         )
 
     def rules(self) -> lifeline.Rules:

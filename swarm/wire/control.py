@@ -87,13 +87,21 @@ class AgentKillSession(_Command, frozen=True, tag="agent_kill_session"):
     reason: str = ""
 
 
+class Upgrade(_Command, frozen=True, tag="upgrade"):
+    """Execute the newly installed program in this very process; children and sessions go on.
+
+    ``Done`` says that it is about to: ``data`` holds ``generation``, the number ``status`` shows
+    as ``swarm.generation`` once the new program runs.
+    """
+
+
 class PokeLedger(_Command, frozen=True, tag="poke"):
     """The ledger changed; the coordinator should look at it."""
 
 
 Command: TypeAlias = (
     Status | WaitReady | Scale | Reload | Pause | Resume | Stop
-    | AgentShow | AgentStop | AgentRestart | AgentKillSession | PokeLedger
+    | AgentShow | AgentStop | AgentRestart | AgentKillSession | PokeLedger | Upgrade
 )  # fmt: skip
 
 

@@ -115,6 +115,8 @@ class Beat(_Line, frozen=True):
     seq: int
     task: str = ""
     fence: int = 0
+    quiet: float = 0.0
+    """Seconds since the session last printed something that is progress; 0 without one."""
 
 
 class CannotStart(_Line, frozen=True):
@@ -163,6 +165,9 @@ class Started(_Line, frozen=True):
     containment: Containment
     at: float
     """Unix seconds."""
+    cgroup: str = ""
+    """Absolute directory of the session's own cgroup; for v1 the memory controller's.  Empty:
+    it has none, and its limits are kept by sampling."""
 
 
 class Spent(_Line, frozen=True):
@@ -188,6 +193,17 @@ class Idle(_Line, frozen=True):
     warm: bool = False
 
 
+class Probed(_Line, frozen=True):
+    """The probe of a runtime's quota is over (product, "Quota")."""
+
+    id: int
+    outcome: Outcome
+    """``succeeded``, ``quota``, or whatever else became of it."""
+    reason: str = ""
+    retry_at: float | None = None
+    """Unix seconds at which the quota ends, when the provider said."""
+
+
 # -- supervisor → daemon ------------------------------------------------------------------------
 
 
@@ -199,8 +215,12 @@ class Tuning(_Line, frozen=True):
     """Bare ids whose ``ASSIGN`` and announcements are obeyed."""
     max_task_seconds: float = 0.0
     """Wall clock of a session; 0 is none."""
-    stall_seconds: float = 0.0
     grace_seconds: float = 10.0
+    memory_mb: int | None = None
+    """Of a session's whole tree, for the cgroup of the next one."""
+    cpu_percent: int | None = None
+    """100 is one core; likewise."""
+    max_processes: int | None = None
 
 
 class Prepare(_Line, frozen=True):
@@ -216,6 +236,15 @@ class Granted(_Line, frozen=True):
     task: str
     fence: int
     work: Work | None = None
+
+
+class Probe(_Line, frozen=True):
+    """Run one small session without a task, to see whether the runtime's quota is back.
+
+    Answered by :class:`Probed`; a daemon that is not idle answers at once, ``cancelled``.
+    """
+
+    id: int
 
 
 class Denied(_Line, frozen=True):
@@ -308,6 +337,9 @@ class AgentFact(msgspec.Struct, frozen=True, omit_defaults=True):
     warm: bool = False
     task: str = ""
     fence: int = 0
+    closed: str = ""
+    """Why it may start nothing now though it is idle: its runtime's quota, its own budget.  It is
+    offered no task then, and a task only such agents could take shows this as its reason."""
 
 
 class Snapshot(_Line, frozen=True):
@@ -382,22 +414,33 @@ class Poke(_Line, frozen=True):
     """The ledger changed: look at it now."""
 
 
+class RoleRules(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the coordinator minds of a role's limits; ``None`` is none."""
+
+    task_token_budget: int | None = None
+    task_usd_budget: float | None = None
+    estimate_tokens: int | None = None
+    """What a session that reports no usage is taken to have cost."""
+    estimate_usd: float | None = None
+
+
 class Rules(_Line, frozen=True):
     """Live settings of the coordinator, sent first and after every reload."""
 
     coordinators: tuple[str, ...]
     announcers: tuple[str, ...]
+    roles: dict[str, RoleRules] = {}
 
 
 ChildLine: TypeAlias = (
     Hello | Ready | Beat | CannotStart | Trouble
-    | ChatState | Promote | Started | Spent | Ended | Idle
+    | ChatState | Promote | Started | Spent | Ended | Idle | Probed
     | HubReady | Assigned | Revoke | Tidied
 )  # fmt: skip
 """What a child says."""
 
 ParentLine: TypeAlias = (
-    Tuning | Prepare | Granted | Denied | EndSession | Leave
+    Tuning | Prepare | Granted | Denied | Probe | EndSession | Leave
     | Snapshot | AgentIs | AgentGone | Slots | Renew | Begun | Used | Lost | Reported | Poke | Rules
 )  # fmt: skip
 """What the supervisor says."""

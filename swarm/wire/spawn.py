@@ -49,6 +49,8 @@ class DaemonSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """``auto``: as much as the kernel has; ``required``: no session without; ``off``."""
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    network: tuple[int, ...] | None = None
+    """TCP ports sessions may connect to; ``None``: any."""
     secrets: dict[str, str] = {}
     """Environment of the session: name → value, already resolved by the supervisor."""
     environ: dict[str, str] = {}
