@@ -8,7 +8,7 @@ JOBS   ?= auto
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint types imports unit real bench wheel clean
+.PHONY: help demo test lint types imports unit real soak bench wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ unit: $(DEV)  ## the test suite, in parallel and in random order
 
 real: $(DEV)  ## real agent CLIs from the npm registry against a stand-in provider
 	@$(BIN)/python -m pytest -m real_cli -rs
+
+soak: $(STAMP)  ## ten minutes of storm over a fleet of its own; SEED=N for the same again
+	@$(BIN)/agentctl chaos --minutes 10 $(if $(SEED),--seed $(SEED))
 
 bench: $(DEV)  ## the numbers, each beside its baseline; writes bench/results.json
 	@$(BIN)/python -m bench

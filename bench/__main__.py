@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import crash, queue, start, work
+from bench import crash, queue, start, survival, work
 from bench.rows import Row, keep, table
 
 MEASURES: dict[str, Callable[[], Iterator[Row]]] = {
@@ -19,6 +19,10 @@ MEASURES: dict[str, Callable[[], Iterator[Row]]] = {
     "latency": work.latency,
     "claims": work.claims,
     "crash": crash.crashes,
+    "clean": survival.clean,
+    "restarts": survival.restarts,
+    "sampling": survival.sampling,
+    "sandbox": survival.sandbox,
 }
 
 

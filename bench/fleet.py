@@ -46,7 +46,7 @@ version: 1
 workspace_base: {json.dumps(str(self.root / "agents"))}
 agents: [{{role: builder, count: {count}}}]
 chat: {{listen: "127.0.0.1:0"}}
-limits: {{max_active: {max_active}, min_free_memory_mb: 0}}
+limits: {{max_active: {max_active}, min_free_memory_mb: 0, stagger_seconds: 0}}
 health: {{heartbeat_seconds: {heartbeat}, sample_seconds: {sample_seconds}}}
 restart: {{base_seconds: {base_seconds}, max_restarts: {max_restarts}}}
 stop: {{grace_seconds: 1}}

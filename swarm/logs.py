@@ -6,6 +6,7 @@ Not the ``logging`` module: it imports ``threading``, which the zygote and the d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -83,3 +84,47 @@ class JsonLog:
 def _replace(source: str, target: str) -> None:
     if os.path.exists(source):
         os.replace(source, target)
+
+
+def bound_text(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bool:
+    """Cut a plain log that others hold open with ``O_APPEND``; whether it had to be.
+
+    A file grown over ``max_bytes`` keeps its inode and starts again empty; the last part of it
+    (at most ``max_bytes`` of it, so a flood costs no more than a trickle) becomes ``<path>.1``.
+    What is written between the copy and the cut is lost, which is borne: it is what a dying
+    process printed, and all that must be kept is elsewhere.
+    """
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        size = os.fstat(fd).st_size
+        if size <= max_bytes:
+            return False
+        _keep_tail(fd, f"{name}.1", size, max_bytes)
+        os.ftruncate(fd, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _keep_tail(fd: int, target: str, size: int, limit: int) -> None:
+    """Copy the last ``limit`` bytes of ``fd``; a disk that is full is no reason to keep them."""
+    part = f"{target}.part"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        out = os.open(part, flags, 0o600)
+        try:
+            at = max(0, size - limit)
+            while at < size and (sent := os.sendfile(out, fd, at, size - at)):
+                at += sent
+        finally:
+            os.close(out)
+        os.replace(part, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)

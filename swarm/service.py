@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from swarm.errors import SwarmError, WireError
 from swarm.wire import lifeline
@@ -17,6 +19,9 @@ BEAT_SECONDS = 5.0
 """How often a service beats; it is one of two, so often costs nothing."""
 LEAVE_SECONDS = 2.0
 """Longest a service that was told to leave may still deal with what it was told before."""
+CROWDED_SECONDS = 10.0
+"""How often it is told that nobody can be let in; asyncio would do so a hundred times a second."""
+_CROWDED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class ServiceLifeline:
@@ -75,6 +80,7 @@ def run_service(fd: int, name: str, serve: Callable[[ServiceLifeline], Awaitable
 
 
 async def _run(fd: int, name: str, serve: Callable[[ServiceLifeline], Awaitable[None]]) -> int:
+    asyncio.get_running_loop().set_exception_handler(complaints(name))
     reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
     line = ServiceLifeline(reader, writer)
     line.send(lifeline.Hello(name=name, pid=os.getpid()))
@@ -98,3 +104,22 @@ async def _run(fd: int, name: str, serve: Callable[[ServiceLifeline], Awaitable[
     if unexpected:
         raise unexpected[0]
     return 0 if left else 1
+
+
+def complaints(name: str) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What a loop does with errors that nobody awaits: tell them, but a crowd only now and then.
+
+    A server without descriptors left cannot accept; the loop tries again by itself.
+    """
+    told: float | None = None
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal told
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _CROWDED and "socket" in context):
+            loop.default_exception_handler(context)
+        elif told is None or loop.time() - told >= CROWDED_SECONDS:
+            told = loop.time()
+            print(f"{name}: nobody can be let in: {error}", file=sys.stderr, flush=True)
+
+    return tell

@@ -37,11 +37,11 @@ class Foreigner:
                 if frame["type"] == kind and fields.items() <= frame.items():
                     return frame
 
-    async def sign_in(self, *, quiet: bool = False) -> dict:
+    async def sign_in(self, **more: object) -> dict:
         identity = self.identity
         identify = {"type": "IDENTIFY", "name": identity.name if identity else "reader"}
         identify["pubkey"] = identity.public_pem if identity else None
-        await self.send({**identify, "quiet": True} if quiet else identify)
+        await self.send({**identify, **more})
         if identity is not None:
             asked = await self.until("CHALLENGE")
             await self.prove(asked)

@@ -18,10 +18,12 @@ from swarm.core import fleet_events as e
 from swarm.core.fleet import Fleet
 from swarm.core.fleet_settings import FleetSettings
 from swarm.core.life import HastenSpawn, RestartPolicy, Signal, Spawn
+from swarm.core.limits import SessionLimits, Use
 from swarm.core.model import Outcome
 
 PICK = st.integers(0, 10**6)
 FOREIGN = "f" * 16
+RUNTIMES = {"builder": "claude", "qa": "codex"}
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -32,9 +34,12 @@ class FleetMachine(RuleBasedStateMachine):
         self.now = 0.0
         settings = FleetSettings(
             max_active=2,
+            session_limits=SessionLimits(memory_mb=100),
             policy=RestartPolicy(base_seconds=0, max_restarts=4),
             heartbeat_seconds=10,
             up_seconds=1e6,
+            quota_probe_seconds=10.0,
+            runtimes=RUNTIMES,
         )
         self.fleet = Fleet(
             settings,
@@ -56,6 +61,9 @@ class FleetMachine(RuleBasedStateMachine):
         self.told: dict[tuple[str, int], int] = {}
         self.view: dict[str, e.Fact] = {}
         self.tidying: fx.Tidy | None = None
+        self.parked: set[str] = set()  # scopes of quotas
+        self.probing: dict[str, int] = {}
+        self.paused = False
         self.tasks = 0
         self.replies: dict[int, int] = {}
         self.ordered: set[str] = set()  # agents a person stopped or restarted
@@ -100,10 +108,28 @@ class FleetMachine(RuleBasedStateMachine):
                 active = len(self.granted) + 1
                 assert active <= self.fleet.settings.max_active, "more active than max_active"
                 assert not self.stopping, "granted on the way down"
+                runtime = self.runtime(name)
+                assert f"quota:{runtime}" not in self.parked, "granted in spite of the quota"
+                assert name not in self.probing, "granted while it probes"
                 self.granted[name] = (task, fence)
             case fx.Deny(name=name, task=task, fence=fence):
                 if self.asking.get(name) == (task, fence):
                     del self.asking[name]
+            case fx.TellEndSession(name=name, task=task, fence=fence):
+                assert self.granted.get(name) == (task, fence), "ended another's session"
+            case fx.TellProbe(name=name, id=number):
+                assert name in self.ready, "probed by nobody"
+                busy = name in self.granted or name in self.asking or name in self.demoting
+                assert not busy, "probed by one who is busy"
+                assert name not in self.probing, "two probes in one daemon"
+                assert not self.stopping, "probed on the way down"
+                assert not self.paused, "probed although a person has paused it"
+                assert f"quota:{self.runtime(name)}" in self.parked, "probed what is not parked"
+                self.probing[name] = number
+            case fx.KeepPause(scope=scope) if scope.startswith("quota"):
+                self.parked.add(scope)
+            case fx.DropPause(scope=scope):
+                self.parked.discard(scope)
             case fx.CleanTree(name=name):
                 assert name not in self.cleaning
                 assert name not in self.alive
@@ -136,6 +162,10 @@ class FleetMachine(RuleBasedStateMachine):
                 assert self.replies[reply] == 1, "one command answered twice"
             case _:
                 pass
+
+    def runtime(self, name: str) -> str:
+        """What its daemon runs."""
+        return RUNTIMES["qa" if "-qa-" in name else "builder"]
 
     def _reply(self) -> int:
         number = len(self.replies) + 1
@@ -200,11 +230,12 @@ class FleetMachine(RuleBasedStateMachine):
         self.demoting.discard(name)
         self.running.discard(name)
         self.ordered.discard(name)
+        probed = self.probing.pop(name, None) is not None
         if name == "coordinator":
             self.view = {}
             self.assigned.clear()
         self.do(e.Exited(name, status))
-        if name in self.granted:
+        if probed or name in self.granted:
             assert name in self.cleaning, "a daemon died with a task and its tree was left alone"
 
     @precondition(lambda self: self.cleaning)
@@ -213,11 +244,12 @@ class FleetMachine(RuleBasedStateMachine):
         name = self._pick(self.cleaning, pick)
         assert name is not None
         effect = self.cleaning.pop(name)
-        self.granted.pop(name)
         key = (effect.task, effect.fence)
-        linked = self.fleet.linked
+        held = self.granted.pop(name, None) is not None  # else it was probing a quota
+        linked = self.fleet.linked and held
         before = self.told.get(key, 0)
-        self.do(e.TreeCleaned(name, *key, Report(*key) if found else None))
+        self.do(e.TreeCleaned(name, *key, Report(*key) if found and held else None))
+        assert held or key not in self.told, "a probe was told as a task"
         if linked:
             assert self.told.get(key, 0) == before + 1, "nobody heard what became of the task"
 
@@ -279,8 +311,9 @@ class FleetMachine(RuleBasedStateMachine):
             self.running.add(name)
             self.do(e.SessionStarted(name, *self.granted[name], session()))
 
-    @rule(pick=PICK, idle=st.booleans())
-    def session_ends(self, pick: int, idle: bool) -> None:
+    @rule(pick=PICK, idle=st.booleans(), quota=st.sampled_from([None, 0.0, 5.0]))
+    def session_ends(self, pick: int, idle: bool, quota: float | None = None) -> None:
+        """``quota``: it hit its own, for an unknown time (0) or so many seconds."""
         name = self._pick(self.running & self.ready, pick)
         if name is None:
             return
@@ -288,10 +321,20 @@ class FleetMachine(RuleBasedStateMachine):
         key = self.granted.pop(name)
         self.demoting.add(name)
         linked = self.fleet.linked
-        self.do(e.SessionEnded(name, Report(*key)))
+        report = Report(*key)
+        if quota is not None:
+            report = Report(*key, Outcome.QUOTA, retry_at=self.now + quota if quota else None)
+        self.do(e.SessionEnded(name, report))
+        assert quota is None or f"quota:{self.runtime(name)}" in self.parked
         assert not linked or self.told.get(key) == 1
         if idle:
             self.goes_idle(0)
+
+    @rule(pick=PICK, outcome=st.sampled_from(Outcome))
+    def probe_ends(self, pick: int, outcome: Outcome) -> None:
+        name = self._pick(self.probing.keys() & self.ready, pick)
+        if name is not None:
+            self.do(e.Probed(name, self.probing.pop(name), outcome))
 
     @rule(pick=PICK)
     def goes_idle(self, pick: int) -> None:
@@ -299,6 +342,20 @@ class FleetMachine(RuleBasedStateMachine):
         if name is not None:
             self.demoting.discard(name)
             self.do(e.DaemonIdle(name, warm=True))
+
+    @rule(pick=PICK, over=st.booleans())
+    def session_is_looked_at(self, pick: int, over: bool) -> None:
+        name = self._pick(self.running & self.alive.keys(), pick)
+        if name is not None:
+            use = Use(memory_mb=200.0 if over else 1.0)
+            self.do(e.SessionUse(name, *self.granted[name], use))
+
+    @rule(silent=st.booleans())
+    def many_die(self, silent: bool) -> None:
+        """All that have a process, at one moment."""
+        for name in sorted(self.alive):
+            if not silent or name.startswith("swarm-"):
+                self._exit(name, -9)
 
     @rule(pick=PICK)
     def lease_is_revoked(self, pick: int) -> None:
@@ -319,15 +376,20 @@ class FleetMachine(RuleBasedStateMachine):
         settings = self.fleet.settings
         new = FleetSettings(
             max_active=limit,
+            session_limits=settings.session_limits,
             policy=settings.policy,
             heartbeat_seconds=settings.heartbeat_seconds,
             up_seconds=settings.up_seconds,
+            quota_probe_seconds=settings.quota_probe_seconds,
+            runtimes=RUNTIMES,
         )
         self.do(e.Reloaded(self._reply(), new))
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
+        self.paused = paused
         self.do(e.PauseAsked(self._reply()) if paused else e.ResumeAsked(self._reply()))
+        assert paused or not self.parked, "resumed, and still parked"
 
     @rule(pick=PICK, restart=st.booleans())
     def order(self, pick: int, restart: bool) -> None:
@@ -444,9 +506,12 @@ def walk(seed: int, steps: int = 60) -> None:
         (3, lambda: machine.asks_late(pick())),
         (1, lambda: machine.asks_for_what_is_not_its(pick(), flip())),
         (4, lambda: machine.session_starts(pick())),
-        (2, lambda: machine.session_ends(pick(), flip())),
+        (2, lambda: machine.session_ends(pick(), flip(), dice.choice([None, None, 0.0, 5.0]))),
+        (1, lambda: machine.probe_ends(pick(), dice.choice(list(Outcome)))),
         (2, lambda: machine.goes_idle(pick())),
         (1, lambda: machine.lease_is_revoked(pick())),
+        (2, lambda: machine.session_is_looked_at(pick(), flip())),
+        (1, lambda: dice.random() < 0.3 and machine.many_die(flip())),
         (2, lambda: machine.scale(dice.randrange(5), dice.randrange(3))),
         (1, lambda: machine.reload(dice.randrange(4))),
         (1, lambda: machine.pause(dice.random() < 0.2)),

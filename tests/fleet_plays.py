@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.core import fleet_effects as fx
@@ -10,7 +10,7 @@ from swarm.core import fleet_events as e
 from swarm.core.fleet import Fleet
 from swarm.core.fleet_settings import FleetSettings
 from swarm.core.life import Spawn
-from swarm.core.model import Outcome
+from swarm.core.model import Outcome, Usage
 
 OUR_COORDINATOR = "c" * 16
 
@@ -21,6 +21,8 @@ class Work:
 
     task: str
     attempt: int = 1
+    token_budget: int | None = None
+    usd_budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Report:
     branch: str | None = None
     commits: int = 0
     retry_at: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
 
 
 class Play:

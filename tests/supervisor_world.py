@@ -19,6 +19,7 @@ from swarm.config.places import Places
 from swarm.errors import SwarmError
 from swarm.ledger import open_ledger
 from swarm.ledger.interface import NewTask
+from swarm.sandbox import cgroup_place, cgroups
 from swarm.wire import control
 
 CONFIG = """\
@@ -28,7 +29,7 @@ agents: [{{role: builder, count: {count}}}]
 chat: {{listen: "127.0.0.1:0"}}
 health: {{heartbeat_seconds: {beat}, sample_seconds: 0.5}}
 restart: {{base_seconds: 0.05}}
-limits: {{min_free_memory_mb: 0}}
+limits: {{min_free_memory_mb: 0, stagger_seconds: 0}}
 stop: {{grace_seconds: 2}}
 {more}
 """
@@ -100,6 +101,8 @@ class World:
             with suppress(ProcessLookupError):
                 self.process.kill()
             self.process.wait(10)
+        if self.places.home_id.exists():  # a killed swarm's: the next up would remove them
+            cgroups.sweep(cgroup_place.find().folders(self.places.home_id.read_text().strip()))
 
     # -- talking to it ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from swarm.cli.control import ask
 from swarm.config.places import Places
 from swarm.errors import SwarmError
 from swarm.ledger import Attempt, Task, open_ledger
+from swarm.sandbox import cgroup_place, cgroups
 from swarm.wire import control
 
 
@@ -49,7 +50,7 @@ class Swarm:
             "workspace_base": str(self.root / "agents"),
             "agents": [{"role": "builder", "count": 3}],
             "chat": {"listen": "127.0.0.1:0"},
-            "limits": {"min_free_memory_mb": 0},
+            "limits": {"min_free_memory_mb": 0, "stagger_seconds": 0},
             "health": {"heartbeat_seconds": 1, "sample_seconds": 1},
             "restart": {"base_seconds": 0.1},
             "stop": {"grace_seconds": 1},
@@ -196,6 +197,8 @@ class Swarm:
                 except ProcessLookupError:
                     continue
             self.gone(within=5)
+            if self.places.home_id.exists():  # a killed swarm's: the next up would remove them
+                cgroups.sweep(cgroup_place.find().folders(self.places.home_id.read_text().strip()))
         finally:
             shutil.rmtree(self.root, ignore_errors=True)
 

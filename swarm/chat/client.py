@@ -22,6 +22,7 @@ from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from swarm.chat.keys import Clock
+from swarm.chat.tempered import TemperedConnection
 from swarm.errors import BadMessage, ChatError
 from swarm.spawner.identity import Identity
 from swarm.wire.address import ChatAddress, read_address
@@ -37,7 +38,10 @@ OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 PING_SECONDS = 60.0
 MAX_EVENTS = 10_000
-"""Events not taken yet; then reading stops until they are."""
+MAX_EVENT_CHARACTERS = 16 * 1024 * 1024
+"""Events not taken yet, and what was said in them; then reading stops until they are."""
+REFUSED_MS = 300_000
+"""So long nothing is said where the server lets us only read and does not say until when."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PER_MESSAGE = frozenset({"INVALID_MSG", "NOT_INVITED", "CHANNEL_NOT_FOUND", "AGENT_NOT_FOUND"})
 """Refusals of one message: sending it again would not help."""
@@ -104,6 +108,9 @@ class ChatClient:
         self._held_until: int | None = None
         self._failure: ChatError | None = None
         self._events: asyncio.Queue[ClientEvent | None] = asyncio.Queue(MAX_EVENTS)
+        self._unheard = 0
+        """Characters of messages in ``_events``."""
+        self._taken = asyncio.Event()
         self._listening = True
         self._wake = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -238,6 +245,8 @@ class ChatClient:
                 if self._failure is not None:
                     raise self._failure
                 return
+            self._unheard -= _weight(event)
+            self._taken.set()
             yield event
 
     def ignore_events(self) -> None:
@@ -245,6 +254,8 @@ class ChatClient:
         self._listening = False
         while not self._events.empty():
             self._events.get_nowait()
+        self._unheard = 0
+        self._taken.set()
 
     # -- the connection -------------------------------------------------------------------------
 
@@ -305,6 +316,7 @@ class ChatClient:
                 ssl=(self._tls or True) if address.secure else None,
                 proxy=None if address.host in LOOPBACK else True,
                 user_agent_header="agentctl-swarm",
+                create_connection=TemperedConnection,
             )
         except (OSError, WebSocketException, TimeoutError, EOFError) as error:
             why = _one_line(error)
@@ -415,7 +427,7 @@ class ChatClient:
         if code == "RATE_LIMITED":
             self._pacer.rate_limited(self._clock())
         elif code == "LURK_MODE":
-            self._hold(message, None)
+            self._hold(message, self._clock() + REFUSED_MS)
         elif code in _PER_MESSAGE:
             key = self._pacer.rejected()
             future = self._waiting.get(key) if key is not None else None
@@ -425,7 +437,7 @@ class ChatClient:
     def _hold(self, reason: str, until: int | None) -> None:
         """The server lets us only read: whoever waits for an echo is told, not kept waiting."""
         self._held_until = until
-        self._pacer.refused(reason, until)
+        self._pacer.refused(reason, self._clock() + REFUSED_MS if until is None else until)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(
@@ -441,8 +453,16 @@ class ChatClient:
             future.set_result(None)
 
     async def _emit(self, event: ClientEvent) -> None:
+        while self._listening and self._unheard > MAX_EVENT_CHARACTERS:
+            self._taken.clear()
+            await self._taken.wait()
         if self._listening:
+            self._unheard += _weight(event)
             await self._events.put(event)
+
+
+def _weight(event: ClientEvent) -> int:
+    return len(event.content) if isinstance(event, wire.Said) else 0
 
 
 def _backed_up(socket: ClientConnection) -> bool:

@@ -8,37 +8,55 @@ import http
 import logging
 import os
 import re
+import resource
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import cast
 
 import msgspec
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from swarm.chat.guarded import Guard, GuardedConnection, Unread, guarded_by
 from swarm.chat.keys import Clock, verify
 from swarm.errors import ChatError
 from swarm.logs import JsonLog
 from swarm.wire.agentchat.limits import ServerLimits
-from swarm.wire.agentchat.rooms import Drop, Effect, Send
+from swarm.wire.agentchat.rooms import Admit, Drop, Effect, Send
 from swarm.wire.agentchat.server import ChatServer
 
 PROTOCOL_LIMITS = ServerLimits()
 """What the protocol's text says; ``agentctl chat serve`` on its own."""
 FLEET_LIMITS = replace(
     PROTOCOL_LIMITS,
-    messages_per_second=50,
-    frames_after=2_000,
+    messages_per_second=10,
+    guests_messages_per_second=50,
+    frames_after=300,
+    content_bytes=320 * 1024,
+    replay_bytes=1024 * 1024,
     connections_per_address=10_000,
+    guests=1_000,
+    readers=500,
     takeover_base=0,
 )
 """Inside a swarm: the fleet is ours, it all comes from one address, and a daemon that was killed
-signs in again at once."""
+signs in again at once.  Guests, whom anything on this machine can be, are let in by the hundred
+and may say what a task's longest prompt needs."""
+SPARE_FILES = 64
+"""Open files kept for what is no chat connection."""
 PING_SECONDS = 60.0
 """An idle fleet must cost next to nothing, so dead peers are looked for no more often."""
 MAX_BACKLOG = 8 * 1024 * 1024
-"""Bytes a slow reader may leave unread; then its socket is cut."""
+MAX_GUEST_BACKLOG = 5 * 1024 * 1024
+"""Bytes a slow reader may leave unread; then its socket is cut.  A whole replay must fit."""
+MAX_TOTAL_BACKLOG = 256 * 1024 * 1024
+MAX_GUESTS_BACKLOG = 64 * 1024 * 1024
+"""The same for all together; beyond it whoever reads least is cut."""
+NOTES_A_SECOND = 10
+"""Log entries about connections; what is over is counted and told in one."""
 CLOSE_SECONDS = 2.0
 _LISTEN = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})\Z"
@@ -63,18 +81,25 @@ class ChatHost:
     """A running server; made by :func:`serve_chat`."""
 
     def __init__(self, machine: ChatServer, log: JsonLog | None) -> None:
+        limits = machine.limits
+        self.guard = Guard(limits.arriving, limits.connections, self._note)
+        self._unread = Unread(MAX_BACKLOG, MAX_TOTAL_BACKLOG)
+        self._guests_unread = Unread(MAX_GUEST_BACKLOG, MAX_GUESTS_BACKLOG)
         self.machine = machine
         self.address = ""
         """Where it listens, ``ws://127.0.0.1:41234``."""
         self._log = log
         self._clock = Clock()
-        self._sockets: dict[int, ServerConnection] = {}
+        self._sockets: dict[int, GuardedConnection] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = 0
+        self._noting = (0, 0)
+        """The second in which entries are counted, and how many there were."""
 
     async def handle(self, socket: ServerConnection) -> None:
         """One connection, from its handshake to its end."""
+        socket = cast("GuardedConnection", socket)
         peer = socket.remote_address
         address = str(peer[0]) if peer else ""
         number, effects = self.machine.connected(address, self._clock())
@@ -82,11 +107,15 @@ class ChatHost:
         self._perform(effects)
         try:
             async for message in socket:
+                self.guard.finished(socket)
+                began = time.thread_time()
                 text = message if isinstance(message, str) else message.decode("utf-8", "replace")
                 self._perform(self.machine.received(number, text, self._clock()))
+                socket.charge(time.thread_time() - began)
         except ConnectionClosed:
             pass  # without a closing handshake: the same end
         finally:
+            self._unread_of(socket).forget(socket)
             del self._sockets[number]
             self._perform(self.machine.disconnected(number, self._clock()))
 
@@ -120,14 +149,22 @@ class ChatHost:
                         task = asyncio.ensure_future(socket.close(code, reason))
                         self._closing.add(task)
                         task.add_done_callback(self._closing.discard)
+                case Admit(conn=number, guest=guest):
+                    socket = self._sockets.get(number)
+                    if socket is not None:
+                        self._unread_of(socket).forget(socket)
+                        self.guard.admitted(socket, guest=guest)
         self._arm()
 
-    def _send(self, sockets: list[ServerConnection], text: str) -> None:
+    def _send(self, sockets: list[GuardedConnection], text: str) -> None:
         broadcast(sockets, text)
         for socket in sockets:
-            if socket.transport.get_write_buffer_size() > MAX_BACKLOG:
-                self._note("slow_reader", peer=str(socket.remote_address))
-                socket.transport.abort()
+            owes = socket.unread or socket.transport.get_write_buffer_size()
+            if owes and (cut := self._unread_of(socket).look(socket)):
+                self._note("slow_reader", peers=[str(one.remote_address) for one in cut])
+
+    def _unread_of(self, socket: GuardedConnection) -> Unread:
+        return self._guests_unread if socket.guest else self._unread
 
     def _arm(self) -> None:
         """Have the machine looked at when its next deadline passes."""
@@ -145,7 +182,16 @@ class ChatHost:
         self._perform(self.machine.tick(self._clock()))
 
     def _note(self, kind: str, **fields: object) -> None:
-        if self._log is not None:
+        if self._log is None:
+            return
+        second, count = self._noting
+        now = self._clock() // 1000
+        if now != second:
+            if count > NOTES_A_SECOND:
+                self._log.write("more", entries=count - NOTES_A_SECOND)
+            count = 0
+        self._noting = now, count + 1
+        if count < NOTES_A_SECOND:
             self._log.write(kind, **fields)
 
 
@@ -157,16 +203,23 @@ async def serve_chat(
     limits: ServerLimits = PROTOCOL_LIMITS,
     channels: Iterable[str] = (),
     trusted: Iterable[str] = (),
+    badge: str = "",
     log: JsonLog | None = None,
 ) -> AsyncIterator[ChatHost]:
     """Serve agentchat until the block is left; then every socket is closed properly.
 
     ``channels`` are open beside ``#general`` and ``#agents``; ``trusted`` are bare agent ids that
-    are verified and have no rate limit.  Raises :class:`~swarm.errors.ChatError` when the address
-    cannot be had.
+    are verified and have no rate limit; who shows the ``badge`` is of the fleet.  Raises
+    :class:`~swarm.errors.ChatError` when the address cannot be had.
     """
+    limits = within_open_files(limits)
     machine = ChatServer(
-        verify=verify, entropy=os.urandom, limits=limits, channels=channels, trusted=trusted
+        verify=verify,
+        entropy=os.urandom,
+        limits=limits,
+        channels=channels,
+        trusted=trusted,
+        badge=badge,
     )
     running = ChatHost(machine, log)
     server = await _listen(running, host, port, limits)
@@ -179,12 +232,31 @@ async def serve_chat(
         await running.end()
 
 
+def within_open_files(limits: ServerLimits) -> ServerLimits:
+    """No more connections than this process may have files open, and most of them the fleet's.
+
+    Who accepts until the kernel says no has none left for those it waits for.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(limits.connections, max(soft - SPARE_FILES, SPARE_FILES))
+    if most == limits.connections:
+        return limits
+    return replace(
+        limits,
+        connections=most,
+        arriving=min(limits.arriving, most // 4),
+        guests=min(limits.guests, most // 4),
+        readers=min(limits.readers, most // 8),
+    )
+
+
 async def _listen(running: ChatHost, host: str, port: int, limits: ServerLimits) -> Server:
     try:
         return await serve(
             running.handle,
             host,
             port,
+            create_connection=guarded_by(running.guard),
             process_request=running.answer,
             # A browser always sends Origin: no web page talks to this server behind one's back.
             origins=[None],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from swarm.chat.server import FLEET_LIMITS, read_listen, serve_chat
@@ -11,6 +9,7 @@ from swarm.config.places import Places
 from swarm.core.model import bare_id
 from swarm.logs import JsonLog
 from swarm.service import ServiceLifeline, run_service
+from swarm.wire.lifeline import Rules
 from swarm.wire.spawn import ServiceSpec
 
 
@@ -21,6 +20,8 @@ class ChatConfig(msgspec.Struct, frozen=True):
     channel: str = "#agents"
     trusted: tuple[str, ...] = ()
     """Agent ids without a rate limit: our coordinator's, the operator's."""
+    badge: str = ""
+    """What our daemons show when they sign in; everybody else is a guest."""
 
 
 def main(fd: int, spec: bytes) -> int:
@@ -38,10 +39,15 @@ def main(fd: int, spec: bytes) -> int:
             limits=FLEET_LIMITS,
             channels=(config.channel,),
             trusted=[bare_id(agent) for agent in config.trusted],
+            badge=config.badge,
             log=log,
         ) as running:
             log.write("listening", address=running.address)
             line.ready(address=running.address)
-            await asyncio.get_running_loop().create_future()  # until it is cancelled
+            async for said in line:  # until it is cancelled
+                if isinstance(said, Rules):
+                    running.machine.rules(
+                        map(bare_id, said.coordinators), map(bare_id, said.announcers)
+                    )
 
     return run_service(fd, service.name, serve)

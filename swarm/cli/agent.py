@@ -8,6 +8,7 @@ import click
 
 from swarm.cli.arguments import AgentName, show_done
 from swarm.cli.control import ask, here
+from swarm.cli.fleet_view import budget_text
 from swarm.cli.screen import age, one_line, print_json, say
 from swarm.wire import control
 
@@ -79,6 +80,8 @@ def describe(facts: dict[str, Any]) -> list[str]:
 def _value(key: str, value: object) -> str:
     if value is None or value == "":
         return "-"
+    if key == "budget" and isinstance(value, dict):
+        return budget_text(value) or "none of its own"
     if isinstance(value, dict):
         return ", ".join(f"{k} {_value(k, v)}" for k, v in value.items()) or "-"
     if isinstance(value, list):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from swarm.cli.screen import say
+from swarm.core.budget import Amount
 from swarm.core.model import is_role, split_agent_name
 from swarm.errors import UsageError
 from swarm.wire import control
@@ -15,8 +17,12 @@ from swarm.wire import control
 if TYPE_CHECKING:
     _Text = click.ParamType[str]
     _Pair = click.ParamType[tuple[str, int]]
+    _Whole = click.ParamType[int]
+    _Number = click.ParamType[float]
 else:  # click before 8.2 has no type parameter here
-    _Text = _Pair = click.ParamType
+    _Text = _Pair = _Whole = _Number = click.ParamType
+
+_UNITS = {"k": 1000, "m": 1_000_000}
 
 MAX_AGENTS = 10_000
 """Agents one command may ask for: more is a slip of the finger."""
@@ -115,6 +121,67 @@ class TaskName(_Text):
             for task, title in known_tasks()
             if task.startswith(incomplete)
         ]
+
+
+class Tokens(_Whole):
+    """A budget in tokens: ``50000``, ``50_000``, ``50k`` or ``2M``."""
+
+    name = "N"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Raises :class:`UsageError` for what is no number of tokens."""
+        text = str(value).strip().replace("_", "")
+        unit = _UNITS.get(text[-1:].lower(), 1)
+        digits = text[:-1] if unit > 1 else text
+        # Long digits are told as too many by the ledger, very long ones must not be read at all.
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+            raise UsageError(
+                f"{str(value)[:40]!r} is no number of tokens", "give it as in 50000, 50k or 2M"
+            )
+        return checked_budget(Amount(tokens=int(digits) * unit)).tokens or 0
+
+
+class Dollars(_Number):
+    """A budget in dollars: ``2`` or ``0.50``, with or without a dollar sign."""
+
+    name = "X"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Raises :class:`UsageError` for what is no sum of money."""
+        text = str(value).strip().removeprefix("$")
+        try:
+            amount = float(text)
+        except ValueError:
+            amount = math.nan
+        if not math.isfinite(amount):
+            raise UsageError(f"{str(value)[:40]!r} is no sum of dollars", "give it as in 0.50")
+        return checked_budget(Amount(usd=amount)).usd or 0.0
+
+
+def checked_budget(budget: Amount) -> Amount:
+    """A task's budget in its bounds.  Raises :class:`UsageError`."""
+    from swarm.ledger.intake import check_budget
+
+    check_budget(budget)
+    return budget
+
+
+token_budget = click.option(
+    "--token-budget",
+    type=Tokens(),
+    metavar="N",
+    help="Tokens that all its attempts together may use: 50000, 50k, 2M.",
+)
+usd_budget = click.option(
+    "--usd-budget",
+    type=Dollars(),
+    metavar="X",
+    help="Dollars that all its attempts together may cost.",
+)
 
 
 def show_done(done: control.Done, otherwise: str) -> None:

@@ -11,17 +11,17 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import psutil
 
+from swarm.cli.check import Check, Level
 from swarm.cli.control import check_socket_path
+from swarm.cli.kernel_checks import check_kernel
 from swarm.cli.lock import is_locked
 from swarm.cli.settings import checked_settings
 from swarm.config.load import parse_address
-from swarm.config.places import Places
+from swarm.config.places import Places, expanded
 from swarm.config.roles import load_role
 from swarm.config.runtimes import missing_program, resolve_runtime
 from swarm.config.settings import Settings
@@ -36,24 +36,6 @@ LITTLE_DISK_MB, TOO_LITTLE_DISK_MB = 2048, 100
 CLIS = ("claude", "codex", "opencode")
 
 
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARN = "warn"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding; ``remedy`` says what to do, empty when nothing is to be done."""
-
-    name: str
-    level: Level
-    found: str
-    remedy: str = ""
-
-
 def everything(places: Places, config: Path | None) -> list[Check]:
     """Every check, in the order people read them."""
     found = [check_python(), check_git(), *check_home(places), check_socket(places)]
@@ -61,7 +43,7 @@ def everything(places: Places, config: Path | None) -> list[Check]:
     found += about_config
     found += [check_ledger(places)]
     found += check_programs(places, settings)
-    found += check_containment()
+    found += check_kernel(places, settings)
     found += [check_files(settings), check_memory(settings)]
     found += [check_base(settings), check_port(places, settings)]
     return found
@@ -196,24 +178,6 @@ def check_programs(places: Places, settings: Settings) -> Iterator[Check]:
             yield Check(name, Level.OK, f"runs {runtime.command[0]} (runtime {runtime.name})")
 
 
-def check_containment() -> Iterator[Check]:
-    """What holds a session's process tree together, and what it may touch."""
-    from swarm.sandbox.probe import what_holds
-
-    holds = what_holds()
-    for problem in holds.problems:
-        what, _, remedy = problem.partition("; ")
-        yield Check("sandbox", Level.WARN, what, remedy)
-    namespace = "in a user namespace" if holds.user_ns else "without a user namespace"
-    if not holds.problems:
-        yield Check(
-            "sandbox",
-            Level.OK,
-            f"sessions are held by {holds.containment} {namespace}, Landlock ABI "
-            f"{holds.landlock_abi}",
-        )
-
-
 def check_files(settings: Settings) -> Check:
     """The open-files limit, which is raised to its hard limit at ``up``."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -250,7 +214,11 @@ def check_memory(settings: Settings) -> Check:
 
 def check_base(settings: Settings) -> Check:
     """Where the workspaces go."""
-    return _room("workspaces", Path(settings.workspace_base).expanduser())
+    try:
+        base = expanded(Path(settings.workspace_base), "workspace_base")
+    except SwarmError as error:
+        return Check("workspaces", Level.BAD, error.what, error.remedy)
+    return _room("workspaces", base)
 
 
 def check_port(places: Places, settings: Settings) -> Check:

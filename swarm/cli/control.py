@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from swarm.cli.lock import is_locked
+from swarm.cli.lock import find_holder, is_frozen, is_locked
 from swarm.config.places import Places
 from swarm.errors import (
     AlreadyRunning,
@@ -134,6 +134,7 @@ def _connect(places: Places, patience: float | None) -> socket.socket:
     """A connection, waiting a moment for a supervisor that holds the lock and starts up."""
     if not is_locked(places):
         raise not_running(places)
+    refuse_frozen(places)
     check_socket_path(places)
     end = time.monotonic() + _STARTING
     while True:
@@ -160,6 +161,16 @@ def _connect(places: Places, patience: float | None) -> socket.socket:
             raise
         else:
             return connection
+
+
+def refuse_frozen(places: Places) -> None:
+    """Raise :class:`Hung` at once for a supervisor that a signal has stopped: it cannot answer."""
+    holder = find_holder(places)
+    if holder is not None and is_frozen(holder):
+        raise Hung(
+            f"the supervisor (pid {holder.pid}) is stopped by a signal",
+            f"let it go on with 'kill -CONT {holder.pid}', or end it with 'agentctl swarm stop'",
+        )
 
 
 def _receive(connection: socket.socket, still_there: Callable[[], bool] | None) -> bytes:

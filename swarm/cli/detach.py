@@ -47,6 +47,7 @@ def start_detached(places: Places, argv: list[str], environment: dict[str, str])
 
 def _start(places: Places, argv: list[str], environment: dict[str, str]) -> None:
     places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places.home.chmod(0o700)  # as the supervisor does
     places.logs.mkdir(mode=0o700, exist_ok=True)
     reader, writer = os.pipe()
     # A signal is taken once the pid is known: a supervisor nobody knows of could not be ended.

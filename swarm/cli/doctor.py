@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from swarm.cli.checks import Check, Level, everything
+from swarm.cli.check import Check, Level
+from swarm.cli.checks import everything
 from swarm.cli.control import here
 from swarm.cli.screen import on_terminal, one_line, print_json
 from swarm.cli.settings import config_named

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from swarm.cli.screen import age, one_line, rich_table, table_lines
+from swarm.cli.screen import age, one_line, rich_table, seconds_of, span, table_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,10 +53,21 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
         f"tasks   {_counted(_mapping(facts.get('tasks')))}",
         f"usage   {usage_text(_mapping(facts.get('usage')))}",
     ]
+    if held := swarm.get("containment"):
+        by, abi = swarm.get("limits_by") or "?", swarm.get("landlock") or "none"
+        loose = limits.get("cpu_percent") and "cpu" not in (swarm.get("limits_enforced") or ())
+        more = ", processor time not capped" if loose else ""
+        lines.append(f"holds   {one_line(f'{held}, Landlock ABI {abi}, limits by {by}{more}')}")
     if paused := _mapping(swarm.get("paused")):
         until = f", until {paused['until']}" if paused.get("until") else ""
         reason = one_line(f"{paused.get('reason') or 'no reason given'}{until}")
         lines.insert(1, f"paused  {reason}")
+    for quota in reversed(_mappings(swarm.get("quotas"))):
+        lines.insert(1, _quota_line(quota))
+    if not (gate := _mapping(swarm.get("gate"))).get("open", True) and not swarm.get("paused"):
+        lines.append(f"gate    no session starts: {one_line(str(gate.get('reason')))}")
+    if text := budget_text(_mapping(facts.get("budget"))):
+        lines.append(f"budget  {one_line(text)}")
     config = _mapping(swarm.get("config"))
     if config and not config.get("ok", True):
         lines.append(f"config  {one_line(str(config.get('path')))} is bad, the old one is in force")
@@ -64,6 +76,14 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
     if error := facts.get("ledger_error"):
         lines.append(f"ledger  {one_line(str(error))}")
     return lines
+
+
+def _quota_line(quota: Mapping[str, Any]) -> str:
+    who = quota.get("runtime") or "every runtime"
+    until = f" until {quota['until']}" if quota.get("until") else ""
+    probing = ", being probed" if quota.get("probing") else ""
+    reason = f" ({quota['reason']})" if quota.get("reason") else ""
+    return one_line(f"quota: {who} parked{until}{probing}{reason}")
 
 
 def select(agents: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
@@ -87,8 +107,18 @@ def agent_row(agent: Mapping[str, Any], reason: int) -> list[str]:
         _number(agent.get("memory_mb"), " MB"),
         _number(agent.get("cpu_percent"), "%"),
         _number(agent.get("restarts")),
-        one_line(str(agent.get("reason") or ""), reason),
+        one_line(_why(agent), reason),
     ]
+
+
+def _why(child: Mapping[str, Any]) -> str:
+    """Why it is as it is; of one that waits to run again, first of all when it will."""
+    reason = str(child.get("reason") or "")
+    at = seconds_of(child.get("next_restart_at"))
+    if at is None:
+        return reason
+    again = f"again in {span(max(0.0, at - time.time()))}"
+    return f"{again}: {reason}" if reason else again
 
 
 def usage_text(usage: Mapping[str, Any]) -> str:
@@ -101,6 +131,31 @@ def usage_text(usage: Mapping[str, Any]) -> str:
     )
 
 
+def budget_text(budget: Mapping[str, Any]) -> str:
+    """What is limited and how much of it is spent; empty where nothing is."""
+    parts = []
+    for name, written in (("tokens", _count), ("usd", _dollars)):
+        part = _mapping(budget.get(name))
+        if (limit := part.get("limit")) is not None:
+            share = part.get("share")
+            known = f" ({share:.0%})" if isinstance(share, int | float) else ""
+            parts.append(f"{written(part.get('spent'))} of {written(limit)}{known}")
+    if not parts:
+        return ""
+    until = f", anew at {budget['resets_at']}" if budget.get("resets_at") else ""
+    window = " today" if budget.get("window") == "day" else ""
+    warning = f"; {budget['warning']}" if budget.get("warning") else ""
+    return f"{', '.join(parts)} spent{window}{until}{warning}"
+
+
+def _count(value: object) -> str:
+    return f"{value:,} tokens" if isinstance(value, int) else "unknown"
+
+
+def _dollars(value: object) -> str:
+    return f"${value:,.2f}" if isinstance(value, int | float) else "unknown"
+
+
 def _service_row(service: Mapping[str, Any]) -> list[str]:
     return [
         str(service.get("name")),
@@ -111,7 +166,7 @@ def _service_row(service: Mapping[str, Any]) -> list[str]:
         _number(service.get("memory_mb"), " MB"),
         _number(service.get("cpu_percent"), "%"),
         _number(service.get("restarts")),
-        one_line(str(service.get("reason") or ""), REASON),
+        one_line(_why(service), REASON),
     ]
 
 

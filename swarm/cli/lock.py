@@ -110,7 +110,7 @@ def _written(pid_file: Path) -> list[int]:
         found = re.search(r"\d{1,9}", pid_file.read_text(errors="replace")[:4096])
     except OSError:
         return []
-    return [int(found[0])] if found and int(found[0]) > 1 else []
+    return [int(found[0])] if found and int(found[0]) > 0 else []
 
 
 def _lock_table(pid_file: Path) -> list[int]:
@@ -121,7 +121,7 @@ def _lock_table(pid_file: Path) -> list[int]:
     except OSError:
         return []
     pattern = re.compile(rf"\d+: FLOCK\s+\w+\s+WRITE (\d+) [0-9a-f]+:[0-9a-f]+:{inode} ")
-    return [int(m[1]) for line in lines if (m := pattern.match(line)) and int(m[1]) > 1]
+    return [int(m[1]) for line in lines if (m := pattern.match(line)) and int(m[1]) > 0]
 
 
 def _has_open(pid: int, path: Path) -> bool:

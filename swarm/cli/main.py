@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -38,6 +39,7 @@ app = LazyGroup(
     {
         "init": Entry("swarm.cli.init:init", "Write a commented swarm.yaml."),
         "demo": Entry("swarm.cli.demo:demo", "See a fleet at work in a temporary home."),
+        "chaos": Entry("swarm.cli.chaos:chaos", "A storm over a fleet of its own, with a verdict."),
         "doctor": Entry("swarm.cli.doctor:doctor", "What is missing on this machine."),
         "swarm": Entry("swarm.cli.swarm:swarm", "Start, stop, watch and scale the fleet."),
         "agent": Entry("swarm.cli.agent:agent", "Look at one agent, stop or restart it."),
@@ -71,10 +73,17 @@ app.params.append(
 
 def main() -> NoReturn:
     """The console entry: run, and exit with the code the contract gives."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a title may not fit the locale
-    code = run(sys.argv[1:])
+    if os.getpid() == 1:  # signals without a handler do nothing to it (pid_namespaces(7))
+        from swarm.cli.interruption import ended_by_signals
+
+        with ended_by_signals():
+            code = run(sys.argv[1:])
+    else:
+        code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError as error:  # the reader went away, or the disk is full
@@ -83,6 +92,18 @@ def main() -> NoReturn:
         code = code or 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Open what a bare init left closed: no file opened later must become standard output."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Python knows a stream that was closed as None.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - lives as long as we
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -124,12 +145,31 @@ def explain(error: Exception) -> int:
         case OSError() if error.strerror:
             nameless = "cannot write the output: " if error.errno == errno.ENOSPC else ""
             about = f"{error.filename}: " if error.filename else nameless
-            _complain(f"{about}{error.strerror}")
+            _complain(f"{about}{error.strerror}{_home_remedy(error)}")
             return 1
         case _:
             kind = type(error).__name__
             _complain(f"a defect in agentctl: {kind}: {error}; {REPORT_AT}")
             return 1
+
+
+def _home_remedy(error: OSError) -> str:
+    """What to do about a home that cannot be made, read or written; nothing for other trouble."""
+    from swarm.cli.control import here
+
+    wrong = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
+    try:
+        home = here().home
+    except SwarmError:
+        return ""
+    if error.errno not in wrong or not isinstance(error.filename, str):
+        return ""
+    path = Path(error.filename)
+    if path != home and home not in path.parents and path not in home.parents:
+        return ""
+    if error.errno == errno.ENOENT and os.path.isdir(home):
+        return ""
+    return "; AGENTCTL_HOME must be a directory you can read and write: see ls -ld, or name another"
 
 
 def _explain_usage(error: click.ClickException) -> int:

@@ -18,6 +18,8 @@ from swarm.wire import control
 if TYPE_CHECKING:
     from swarm.ledger import Totals
 
+PATIENCE = 5.0
+"""Seconds a supervisor may take to answer a look: it does so between two events."""
 NO_USAGE = {"input_tokens": None, "output_tokens": None, "cost_usd": None}
 
 
@@ -52,10 +54,11 @@ def status(as_json: bool, watch: bool, every: float, every_agent: bool) -> None:
 def gather(places: Places) -> dict[str, Any]:
     """The whole status object (product, "Commands").
 
-    Raises :class:`~swarm.errors.NotRunning` without a swarm.  A ledger that cannot be read
+    Raises :class:`~swarm.errors.NotRunning` without a swarm, and
+    :class:`~swarm.cli.control.Hung` for one that does not answer.  A ledger that cannot be read
     leaves its parts unknown, with ``ledger_error`` beside them: the fleet is shown all the same.
     """
-    facts: dict[str, Any] = {"version": 1, **ask(places, control.Status()).data}
+    facts: dict[str, Any] = {"version": 1, **ask(places, control.Status(), patience=PATIENCE).data}
     facts.setdefault("tasks", {})
     facts.setdefault("usage", NO_USAGE)
     if places.ledger.exists():

@@ -62,10 +62,7 @@ def end_swarm(
     """
     if not is_locked(places):
         raise not_running(places)
-    holder = find_holder(places)
     try:
-        if holder is not None and is_frozen(holder):
-            raise Hung(f"the supervisor (pid {holder.pid}) is stopped by a signal")
         said = _ask(places, control.Stop(now=now, drain=drain), tell)
         answers = True
     except NotRunning:
@@ -125,6 +122,11 @@ def _signal_until_gone(places: Places, grace: float, tell: Callable[[str], None]
             return
     _signal(holder, signal.SIGKILL, tell)
     if not wait_until_free(places, KILLED):
+        if holder.pid == 1:  # no signal from inside its namespace can kill it (pid_namespaces(7))
+            raise SwarmError(
+                "the supervisor is pid 1 of this container and does not answer",
+                "end the container from outside",
+            )
         raise SwarmError(
             f"the supervisor (pid {holder.pid}) was killed and still holds {places.pid_file}",
             "it may wait for a disk; look at it with ps",

@@ -33,11 +33,13 @@ swarm = LazyGroup(
         "down": Entry("swarm.cli.stop:stop", "", alias_of="stop"),
         "status": Entry("swarm.cli.status:status", "Agents, services, tasks, usage."),
         "scale": Entry("swarm.cli.swarm:scale", "Change how many agents there are."),
+        "upgrade": Entry("swarm.cli.upgrade:upgrade", "Go on with the newly installed program."),
         "reload": Entry("swarm.cli.swarm:reload_", "Read swarm.yaml again; say what changes."),
         "pause": Entry("swarm.cli.swarm:pause", "Start no more sessions until 'resume'."),
         "resume": Entry("swarm.cli.swarm:resume", "Start sessions again."),
         "logs": Entry("swarm.cli.logs:logs", "The log of the supervisor, a service or an agent."),
         "story": Entry("swarm.cli.logs:story", "What happened to an agent, from the journal."),
+        "service": Entry("swarm.cli.service:service", "The fleet as a systemd user unit."),
     },
     help=HELP,
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from swarm.cli.arguments import TaskName
+from swarm.cli.arguments import TaskName, token_budget, usd_budget
 from swarm.cli.control import here, poke
 from swarm.cli.lazy import Entry, LazyGroup
 from swarm.cli.screen import say
 from swarm.cli.tasks import opened
+from swarm.core.budget import Amount
 
 HELP = """\
 Give the fleet work and see how it goes.
@@ -42,12 +43,17 @@ task = LazyGroup(
 
 @click.command("retry")
 @click.argument("ids", nargs=-1, required=True, type=TaskName(), metavar="ID…")
-def retry(ids: tuple[str, ...]) -> None:
-    """Queue ended tasks again, with their branches and what earlier attempts left."""
+@token_budget
+@usd_budget
+def retry(ids: tuple[str, ...], token_budget: int | None, usd_budget: float | None) -> None:
+    """Queue ended tasks again, with their branches and what earlier attempts left.
+
+    What earlier attempts spent still counts: a task that has used up its budget needs a new one.
+    """
     places = here()
     with opened(places) as ledger:
         for found in [ledger.find(prefix) for prefix in ids]:
-            state = ledger.retry(found.id).state
+            state = ledger.retry(found.id, Amount(token_budget, usd_budget)).state
             say(f"{found.id} is {state} again")
     poke(places)
 

@@ -6,11 +6,12 @@ import sys
 
 import click
 
-from swarm.cli.arguments import RoleName, TaskName
+from swarm.cli.arguments import RoleName, TaskName, token_budget, usd_budget
 from swarm.cli.control import here, poke
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import note, print_json
 from swarm.cli.tasks import opened
+from swarm.core.budget import Amount
 from swarm.errors import ConfigError, UsageError
 from swarm.ledger import NewTask
 
@@ -28,6 +29,8 @@ MAX_INPUT = 512 * 1024
 @click.option(
     "--after", multiple=True, type=TaskName(), help="Only when that task is done; repeatable."
 )
+@token_budget
+@usd_budget
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1, with the id.")
 def add(
     words: tuple[str, ...],
@@ -37,16 +40,20 @@ def add(
     title: str,
     repo: str | None,
     after: tuple[str, ...],
+    token_budget: int | None,
+    usd_budget: float | None,
     as_json: bool,
 ) -> None:
     """Add a task and print its id.
 
     With - the text is read from standard input.  Without a running swarm the task waits.
+    A budget of its own counts instead of limits.task_token_budget and limits.task_usd_budget.
 
     \b
     Examples:
       agentctl task add "Make 'make test' pass on Python 3.13"
       agentctl task add --role auditor --component parser - < review.md
+      agentctl task add "Find the memory leak" --token-budget 200k --usd-budget 2
       agentctl task add "Write the release notes" --after k3f9 --after x7a2 --priority 10
     """
     places = here()
@@ -61,6 +68,7 @@ def add(
                 title=title,
                 priority=priority,
                 repo=None if repo is None else usable_repository(repo),
+                budget=Amount(token_budget, usd_budget),
                 after=tuple(ledger.find(prefix).id for prefix in after),
             )
         )

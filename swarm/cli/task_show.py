@@ -9,9 +9,11 @@ import click
 from swarm.cli.arguments import RoleName, TaskName
 from swarm.cli.control import here
 from swarm.cli.hubs import hub_of
+from swarm.cli.lock import is_locked
 from swarm.cli.screen import age, many_lines, one_line, print_json, say, show_table, span
-from swarm.cli.tasks import money, opened, tokens
+from swarm.cli.tasks import money, opened, role_budget, tokens
 from swarm.config.places import Places
+from swarm.core.budget import NOTHING, Amount, left
 from swarm.core.model import TaskState
 from swarm.ledger import Attempt, Ledger, Task, list_json, show_json
 
@@ -40,12 +42,14 @@ def list_(states: tuple[str, ...], role: str | None, limit: int, as_json: bool) 
       agentctl task list --json | jq -r '.tasks[] | select(.state == "failed") | .id'
     """
     wanted = [TaskState(state) for state in states] or None
-    with opened(here()) as ledger:
+    places = here()
+    live = is_locked(places)
+    with opened(places) as ledger:
         tasks = ledger.tasks(wanted, limit=limit, role=role)
         if as_json:
-            print_json(list_json(ledger, tasks))
+            print_json(list_json(ledger, tasks, live=live))
             return
-        rows = [_row(ledger, task) for task in tasks]
+        rows = [_row(ledger, task, live=live) for task in tasks]
         total = sum(ledger.counts().values())
     if rows:
         show_table(("ID", "STATE", "ROLE", "AGE", "AGENT", "TITLE", "REASON"), rows, state=1)
@@ -64,9 +68,12 @@ def show(task_id: str, as_json: bool) -> None:
     with opened(places) as ledger:
         task = ledger.find(task_id)
         if as_json:
-            print_json(show_json(ledger, task.id, places.session_log))
+            limit = role_budget(places, task.role)
+            live = is_locked(places)
+            print_json(show_json(ledger, task.id, places.session_log, live=live, limit=limit))
             return
-        for line in facts(ledger, task):
+        limit = task.budget.or_else(role_budget(places, task.role))
+        for line in facts(ledger, task, live=is_locked(places), limit=limit):
             say(line)
         attempts = ledger.attempts(task.id)
         prompt = ledger.prompt(task.id)
@@ -83,8 +90,11 @@ def show(task_id: str, as_json: bool) -> None:
         say(line)
 
 
-def facts(ledger: Ledger, task: Task) -> list[str]:
-    """The lines about a task itself; hostile parts are made harmless when they are printed."""
+def facts(ledger: Ledger, task: Task, *, live: bool = True, limit: Amount = NOTHING) -> list[str]:
+    """The lines about a task itself; hostile parts are made harmless when they are printed.
+
+    ``live``: a swarm runs; ``limit``: what all its attempts together may spend.
+    """
     result = f" ({task.result})" if task.result else ""
     lines = [
         f"{task.id}  {one_line(task.title)}",
@@ -92,8 +102,10 @@ def facts(ledger: Ledger, task: Task) -> list[str]:
         f"role      {task.role}" + (f", component {task.component}" if task.component else ""),
         f"added     {age(task.created_at)} ago, priority {task.priority}",
     ]
-    if reason := ledger.reason(task.id):
+    if reason := ledger.reason(task.id, live=live):
         lines.insert(2, f"reason    {one_line(reason)}")
+    if text := _budget_line(ledger.spent_on(task.id), limit):
+        lines.append(f"budget    {text}")
     if task.agent:
         lines.append(f"agent     {task.agent}")
     if task.branch:
@@ -116,8 +128,8 @@ def attempt_row(attempt: Attempt) -> list[str]:
         str(attempt.outcome or "running"),
         attempt.agent,
         took,
-        tokens(attempt.usage),
-        money(attempt.cost_usd),
+        _or_estimate(tokens(attempt.usage), attempt.usage.tokens, attempt.estimate.tokens, ""),
+        _or_estimate(money(attempt.cost_usd), attempt.cost_usd, attempt.estimate.usd, "$"),
         one_line(attempt.reason, REASON),
     ]
 
@@ -134,10 +146,29 @@ def way_out(places: Places, task: Task) -> list[str]:
     ]
 
 
-def _row(ledger: Ledger, task: Task) -> list[str]:
+def _budget_line(spent: Amount, limit: Amount) -> str:
+    """What is left of a task's budget; empty where it has none."""
+    rest, parts = left(limit, spent), []
+    if limit.tokens is not None:
+        used = "unknown" if spent.tokens is None else f"{spent.tokens:,}"
+        parts.append(f"{used} of {limit.tokens:,} tokens spent, {rest.tokens:,} left")
+    if limit.usd is not None:
+        used = "unknown" if spent.usd is None else f"${spent.usd:.4f}"
+        parts.append(f"{used} of ${limit.usd:.2f} spent, ${rest.usd:.4f} left")
+    return "; ".join(parts)
+
+
+def _or_estimate(shown: str, known: float | None, estimate: float | None, unit: str) -> str:
+    """What is unknown stays so, with what budgets count instead beside it."""
+    if known is not None or estimate is None:
+        return shown
+    return f"{shown} (counts as {unit}{estimate:,})"
+
+
+def _row(ledger: Ledger, task: Task, *, live: bool) -> list[str]:
     reason = task.reason
     if task.state is TaskState.QUEUED:
-        reason = ledger.reason(task.id) or ""
+        reason = ledger.reason(task.id, live=live) or ""
     return [
         task.id,
         str(task.state),

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from swarm.config.places import Places
+from swarm.core.budget import NOTHING, Amount
 from swarm.core.model import Usage
+from swarm.errors import SwarmError
 from swarm.ledger import open_ledger
 
 if TYPE_CHECKING:
@@ -19,6 +21,22 @@ def opened(places: Places) -> Ledger:
         places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(places.home, 0o700)  # whatever the umask says
     return open_ledger(places.ledger)
+
+
+def role_budget(places: Places, role: str) -> Amount:
+    """What a task of this role may spend where it was given no budget of its own.
+
+    As the configuration says it now; one that cannot be read limits nothing that could be shown.
+    """
+    from swarm.cli.settings import settings_or_defaults
+    from swarm.config.roles import effective_limits, load_role
+
+    try:
+        settings = settings_or_defaults(places)
+        limits = effective_limits(settings.limits, load_role(role, places.roles))
+    except SwarmError:
+        return NOTHING
+    return Amount(limits.task_token_budget, limits.task_usd_budget)
 
 
 def tokens(usage: Usage) -> str:

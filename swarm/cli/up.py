@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -12,19 +13,29 @@ import msgspec
 
 from swarm.cli.arguments import MAX_AGENTS, RoleCount
 from swarm.cli.control import check_socket_path, here
+from swarm.cli.interruption import ENDING
 from swarm.cli.lock import find_holder, is_locked
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import note
 from swarm.cli.settings import checked_settings, config_named
-from swarm.config.places import Places
+from swarm.config.places import Places, expanded
 from swarm.errors import AlreadyRunning, SwarmError, UsageError
+
+MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What a service manager tells the one process it started (sd_notify(3))."""
 
 
 @click.command("up")
 @click.option(
     "-n", "count", type=click.IntRange(1, MAX_AGENTS), help="Agents in all; roles keep proportions."
 )
-@click.option("--role", "roles", type=RoleCount(), multiple=True, help="Agents of one role.")
+@click.option(
+    "--role",
+    "roles",
+    type=RoleCount(),
+    multiple=True,
+    help="Agents of one role; with -n its share of them.",
+)
 @click.option("--config", type=click.Path(path_type=Path), help="Another file than swarm.yaml.")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when ready.")
 def up(
@@ -42,14 +53,14 @@ def up(
       agentctl swarm up
       agentctl swarm up -n 5 --detach
       agentctl swarm up --role builder=2 --role auditor=1
+      agentctl swarm up -n 9 --role builder=2 --role auditor=1      six and three
     """
-    if count is not None and roles:
-        raise UsageError("-n and --role exclude each other", "give the one or the other")
     places = here()
     check_socket_path(places)
     refuse_second(places)
     named = config_named(config)
     settings = checked_settings(places, named)
+    check_base(expanded(Path(settings.workspace_base), "workspace_base"))
     wanted = checked_roles(places, roles)
     if shutil.which("git") is None:
         raise SwarmError("git is not on PATH, and the fleet's work is kept with it", "install git")
@@ -63,7 +74,10 @@ def up(
     if detach:
         from swarm.cli.detach import start_detached
 
-        start_detached(places, supervisor_argv(*arguments), _environment(places))
+        environment = _environment(places)
+        for name in MANAGERS:  # it is not the process that a service manager started
+            environment.pop(name, None)
+        start_detached(places, supervisor_argv(*arguments), environment)
     else:
         _become(supervisor_argv(*arguments), _environment(places))
 
@@ -85,6 +99,18 @@ def refuse_second(places: Places) -> None:
         raise AlreadyRunning(
             f"a swarm is already running in {places.home}{who}",
             "use it, end it with 'agentctl swarm stop', or name another AGENTCTL_HOME",
+        )
+
+
+def check_base(base: Path) -> None:
+    """Raise :class:`SwarmError` where no workspace can be made: every agent would fail for it."""
+    there = base
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise SwarmError(
+            f"the workspaces cannot be made in {base}: {there} is no directory you can write",
+            "set workspace_base to one",
         )
 
 
@@ -138,4 +164,8 @@ def _become(argv: list[str], environment: dict[str, str]) -> None:
     """Replace this process: the terminal's signals then reach the supervisor itself."""
     sys.stdout.flush()
     sys.stderr.flush()
+    if os.getpid() == 1:
+        # Without a handler signals do nothing to pid 1 (pid_namespaces(7)), and an exec takes
+        # the handlers away: what comes now waits until the supervisor has its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     os.execve(argv[0], argv, environment)  # noqa: S606 - our own interpreter, no shell

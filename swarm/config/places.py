@@ -7,6 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.errors import UsageError
+
+
+def expanded(path: Path, setting: str) -> Path:
+    """``path`` absolute, with its ``~`` resolved.
+
+    Raises :class:`~swarm.errors.UsageError` naming ``setting`` when nobody's home is meant.
+    """
+    try:
+        return Path(os.path.abspath(path.expanduser()))
+    except RuntimeError:  # pathlib's word for a user without a home
+        raise UsageError(
+            f"{path} cannot be found: user {os.getuid()} has no home directory here",
+            f"set {setting} to an absolute path, or HOME",
+        ) from None
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -16,10 +32,14 @@ class Places:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Places:
-        """The home that ``environ`` names: ``AGENTCTL_HOME``, else ``~/.agentctl``."""
+        """The home that ``environ`` names: ``AGENTCTL_HOME``, else ``~/.agentctl``.
+
+        Raises :class:`~swarm.errors.UsageError` where there is no ``~``, as in a container that
+        runs as a user nobody has named.
+        """
         named = environ.get("AGENTCTL_HOME")
-        path = Path(named) if named else Path(environ.get("HOME") or "~").expanduser() / ".agentctl"
-        return cls(Path(os.path.abspath(path.expanduser())))
+        path = Path(named) if named else Path(environ.get("HOME") or "~") / ".agentctl"
+        return cls(expanded(path, "AGENTCTL_HOME"))
 
     @property
     def config(self) -> Path:

@@ -226,6 +226,10 @@ def _meanings(data: Mapping[str, object]) -> Iterator[tuple[Key, str]]:
         for place, path in enumerate(paths if isinstance(paths, list) else ()):
             if isinstance(path, str) and (why := _bad_path(name, path)):
                 yield (name, place), why
+    if data.get("sandbox") is False:
+        yield ("sandbox",), "must be 'off' in quotes: YAML reads off as false"
+    if data.get("network") is not None and data.get("sandbox") == "off":
+        yield ("network",), "is kept by the sandbox, which is off; remove it, or set sandbox: auto"
     secrets = data.get("secrets")
     for variable, source in (secrets if isinstance(secrets, dict) else {}).items():
         if not _VARIABLE.match(variable):

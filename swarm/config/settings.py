@@ -51,6 +51,8 @@ class Limits(_Settings, frozen=True):
     min_free_memory_mb: Count = 1024
     max_load: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Load average (1 minute) a processor above which no session starts; ``None`` asks nothing."""
+    quota_probe_minutes: Annotated[float, msgspec.Meta(gt=0)] = 5
+    """Between two probes of a runtime whose quota ends nobody knows when."""
     stagger_seconds: Seconds = 1
     """Between two session starts while the machine is busy (:mod:`swarm.core.gate` says when)."""
 

@@ -44,7 +44,8 @@ limits:
   max_active: 5
   # Memory of one session with all its processes; null is no limit.
   memory_mb: null
-  # Processor of one session, 100 is one core; null is no limit.
+  # Processor of one session, 100 is one core; null is no limit.  Without a cgroup (see
+  # 'agentctl doctor') it is not capped, the session runs at a lower priority.
   cpu_percent: null
   # Processes of one session: one that forks without end is ended there; null is no limit.
   max_processes: 2000
@@ -52,11 +53,14 @@ limits:
   max_task_minutes: 30
   # A session without output, processor time or input and output for so long is ended; 0 is never.
   stall_minutes: 10
-  # Tokens and dollars of the whole swarm, in all or per day; null is no limit.
+  # Tokens (input and output) and dollars of the whole swarm, in all or per day (midnight UTC);
+  # null is no limit.  When it is spent every session ends and its task waits for a new budget.
+  # The same keys under a role's limits are for each of its agents.
   token_budget: null
   usd_budget: null
   budget_window: total            # total | day
-  # Of each task, all its attempts together; `task add --token-budget` says otherwise for one.
+  # Of each task, all its attempts together; a task that spends it fails.
+  # A role, or `task add --token-budget N --usd-budget X` for one task, says otherwise.
   task_token_budget: null
   task_usd_budget: null
   # Say so when this share of a budget is spent.
@@ -65,6 +69,9 @@ limits:
   min_free_memory_mb: 1024
   # No session starts while the load average a processor is higher; null does not look.
   max_load: null
+  # A provider's quota parks its runtime until the time the provider gave.  Where it gave none,
+  # one small session of that runtime tries so often whether the quota is back.
+  quota_probe_minutes: 5
   # Seconds between two session starts while the machine is busy.
   stagger_seconds: 1
 

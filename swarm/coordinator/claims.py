@@ -32,7 +32,7 @@ from swarm.coordinator.state import (
     spare,
 )
 from swarm.core.model import is_component
-from swarm.wire.pacing import ASSIGNING
+from swarm.wire.pacing import STATUS
 from swarm.wire.work import Claim, Rejected, TaskRef
 
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
@@ -73,6 +73,10 @@ def _claimed(state: State, sender: str, agent: str, task: TaskRef, now: float) -
         return state, _rejected(sender, task, f"it is given to {other.agent}")
     if not task.id and not is_component(task.component):
         return state, _rejected(sender, task, "the claim names no task and no component")
+    fact = state.agents.get(agent)
+    if fact is not None and fact.closed:
+        # It must not be asked first for the next one either; its own word comes later.
+        return unavailable(state, agent, now), _rejected(sender, task, fact.closed)
     if not agent.startswith("@") and not _room(state, task.id):
         return withdraw(state, task.id), _rejected(sender, task, "no session may start now")
     return state, (TryClaim(task, agent, sender, _roles(state, agent)),)
@@ -100,7 +104,8 @@ def won(state: State, event: ClaimWon, now: float) -> Step:
         public=offer is not None and offer.public,
         prompt=event.claimed.prompt if foreign and task.announced else "",
     )
-    state = replace(state, leases={**state.leases, task.id: lease})
+    patience = {k: v for k, v in state.patience.items() if k != task.id}
+    state = replace(state, leases={**state.leases, task.id: lease}, patience=patience)
     return state, (Log("claimed", task.id, event.agent, fence), Prepare(event.claimed), Look())
 
 
@@ -173,4 +178,5 @@ def _rejected(
         reason=reason,
     )
     to = () if public else (agent_id,)
-    return (Say(message, ASSIGNING, f"reject:{agent_id}:{task.id[:64]}", to),)
+    # Whoever is refused forgets its claim by itself: what others wait for goes first.
+    return (Say(message, STATUS, f"reject:{agent_id}:{task.id[:64]}", to),)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.errors import ConfigError
+from swarm.errors import ConfigError, GitError
 from swarm.spawner import hub as hubs
 from swarm.spawner.author import parse_author, persons_author
 from swarm.wire.lifeline import HubReady, RepoWork
@@ -63,10 +63,16 @@ class Hubs:
         """Where work on ``branch`` starts, or ``None`` when git must be asked."""
         source = self.source_of(repo)
         known = self._known.get(source)
-        if known is None or not self._is_fresh(source, known):
+        if known is None:
             return None
         hub = known.hub
-        base = hubs.branch_tip(hub.path, hub.target)
+        try:
+            if not self._is_fresh(source, known):
+                return None
+            base = hubs.branch_tip(hub.path, hub.target)
+            tip = hubs.branch_tip(hub.path, branch)
+        except GitError:
+            return None  # nothing can be opened just now; git says so in its own words
         if base is None:
             return None
         return RepoWork(
@@ -74,7 +80,7 @@ class Hubs:
             source=source,
             target=hub.target,
             branch=branch,
-            start=hubs.branch_tip(hub.path, branch) or base,
+            start=tip or base,
             base=base,
             author_name=known.author[0],
             author_email=known.author[1],

@@ -43,7 +43,8 @@ def announced(state: State, event: Heard, task: TaskRef) -> Step:
         names = ", ".join(sorted(fleet | set(state.settings.roles)))
         reason = f"no role {role[:22]!r} here; there are {names}"
         return refused(state, Unacceptable(event.sender, named, reason, event.replay))
-    return state, (TakeIn(event.sender, ref, named, event.replay),)
+    strange = None if event.sender in state.announcers else state.announcers
+    return state, (TakeIn(event.sender, ref, named, event.replay, strange),)
 
 
 def taken_in(state: State, event: TakenIn) -> Step:
@@ -57,17 +58,21 @@ def taken_in(state: State, event: TakenIn) -> Step:
         text=f"taken in as {event.task}",
     )
     log = Log("taken in", event.task, text=event.sender)
-    return state, (Say(message, STATUS), log, LookForIdleRoles(), Look())
+    said = Say(message, STATUS, to=(event.sender,))
+    return state, (said, log, LookForIdleRoles(), Look())
 
 
 def refused(state: State, event: Unacceptable) -> Step:
-    """Say why, in one line; a replay was answered when it was news."""
+    """Say why, in one line; a replay was answered when it was news.
+
+    A newer refusal takes an unsent one's place: who announces much hears no more for it.
+    """
     if event.replay:
         return state, ()
     message = Rejected(
         agentId=event.sender, task=TaskRef(id=event.task.id[:64]), reason=event.reason
     )
-    return state, (Say(message, STATUS),)
+    return state, (Say(message, STATUS, f"refused:{event.sender}", (event.sender,)),)
 
 
 def _accepted(state: State, sender: str) -> bool:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
@@ -28,6 +29,7 @@ from swarm.coordinator.messages import (
     Look,
     LookForCancelled,
     LookForIdleRoles,
+    MindRoles,
     NotBegun,
     NoteGate,
     OffersChecked,
@@ -48,7 +50,7 @@ from swarm.coordinator.messages import (
     Unprepared,
     Unsay,
 )
-from swarm.coordinator.state import Assigning, State
+from swarm.coordinator.state import SLOT_MS, Assigning, State
 from swarm.core.model import AgentState
 from swarm.wire.lifeline import AgentFact
 from swarm.wire.work import (
@@ -102,9 +104,11 @@ def _step(state: State, event: Event, now: float) -> Step:
         case Poked():
             announced = (CheckOffers(tuple(state.offers)),) if state.offers else ()
             return state, (LookForCancelled(), *announced, LookForIdleRoles(), Look())
-        case Online(online):
+        case Online(online, rate):
             # Nobody hears an announcement while we are away: each is made anew when we are back.
             state = replace(state, online=online, offers={}, silent=frozenset())
+            if rate is not None:
+                state = replace(state, slot_ms=max(SLOT_MS, math.ceil(1000 / rate)))
             return state, ((Look(),) if online else ())
         case Heard():
             return _heard(state, event, now)
@@ -136,12 +140,16 @@ def _fleet(
             state, effects = leases.agent_left(state, name)
             state, more = tick(offers.unavailable(state, name, now), now)
             gone = known is not None and not any(a.role == known.role for a in agents.values())
-            return state, (*effects, *more, *((LookForIdleRoles(),) if gone else ()))
+            effects += more + ((LookForIdleRoles(),) if gone else ())
+            # What waits for it to be free waits now for it to come back, which is not as long.
+            return state, effects + ((Look(),) if state.patience else ())
         case SlotsAre(free, reason):
             state = replace(state, free=max(0, free))
             return state, (NoteGate(reason if free <= 0 else ""), Look())
-        case RulesAre(coordinators, announcers):
-            return replace(state, coordinators=coordinators, announcers=announcers), ()
+        case RulesAre(coordinators, announcers, roles):
+            state = replace(state, coordinators=coordinators, announcers=announcers)
+            # A budget that was raised may free a task that nobody looks at otherwise.
+            return state, (MindRoles(roles), Look())
         case _:
             assert_never(event)
 
@@ -155,13 +163,13 @@ def _agent(state: State, fact: AgentFact, now: float) -> Step:
     state = replace(state, agents={**state.agents, fact.name: fact}, names=names)
     state = leases.agent_busy(state, fact)
     effects: tuple[Effect, ...] = ()
-    if fact.state is not AgentState.IDLE:
+    if fact.state is not AgentState.IDLE or fact.closed:
         state = offers.unavailable(state, fact.name, now)
         state, effects = tick(replace(state, silent=state.silent - {fact.name}), now)
     if fact.state in DOWN:
         state, more = leases.agent_left(state, fact.name)
         effects += more
-    if new_role:
+    if new_role or fact.closed != (old.closed if old is not None else ""):
         effects += (LookForIdleRoles(),)
     return state, (*effects, Look())
 
@@ -253,13 +261,15 @@ def tick(state: State, now: float) -> Step:
     if state.wake is not None and state.wake <= now:
         state = replace(state, wake=None)
         effects += (Look(),)
-    return state, effects
+    state, more = offers.impatient(state, now)
+    return state, effects + more
 
 
 def deadline(state: State) -> float | None:
     """When :func:`tick` next has something to do, if ever."""
     times = [offer.again_at for offer in state.offers.values() if not offer.checking]
     times += [at for lease in state.leases.values() if (at := leases.deadline(lease)) is not None]
+    times += [one.until for one in state.patience.values() if not one.over]
     if state.wake is not None:
         times.append(state.wake)
     return min(times, default=None)

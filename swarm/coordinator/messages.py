@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from swarm.coordinator.state import Waiting
 from swarm.core.model import Outcome
 from swarm.ledger.interface import Claimed, Holder, Settlement
-from swarm.wire.lifeline import AgentFact, Assigned, Finished, Revoke, Work
+from swarm.wire.lifeline import AgentFact, Assigned, Finished, Revoke, RoleRules, Work
 from swarm.wire.work import TaskRef, WorkMessage
 
 # -- events: from the supervisor ------------------------------------------------------------------
@@ -89,10 +90,11 @@ class Poked:
 
 @dataclass(frozen=True, slots=True)
 class RulesAre:
-    """Whom to listen to."""
+    """Whom to listen to, and what the roles' budgets are; ``""`` is any other role."""
 
     coordinators: tuple[str, ...]
     announcers: tuple[str, ...]
+    roles: Mapping[str, RoleRules] = field(default_factory=dict)
 
 
 # -- events: from the channel, and the clock ------------------------------------------------------
@@ -103,6 +105,8 @@ class Online:
     """We are on the channel, or no more."""
 
     online: bool
+    messages_per_second: float | None = None
+    """What the server lets us say; ``None`` is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +402,15 @@ class TakeIn:
     ref: str
     task: TaskRef
     replay: bool = False
+    strange: tuple[str, ...] | None = None
+    """The announcers that are named, where the sender is not one of them: ``"*"`` let it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class MindRoles:
+    """These are the roles' budgets and estimates from now on."""
+
+    roles: Mapping[str, RoleRules]
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,5 +433,5 @@ class Log:
 
 Effect: TypeAlias = (
     Look | CheckOffers | LookForCancelled | LookForIdleRoles | TryClaim | Prepare | Say | Unsay
-    | Tell | Begin | Renew | Record | Requeue | GiveBack | TakeIn | NoteGate | Log
+    | Tell | Begin | Renew | Record | Requeue | GiveBack | TakeIn | NoteGate | MindRoles | Log
 )  # fmt: skip

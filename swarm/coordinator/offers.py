@@ -15,11 +15,14 @@ from swarm.coordinator.messages import (
     Say,
 )
 from swarm.coordinator.state import (
+    ABSENT_SECONDS,
+    BUSY_SECONDS,
     FIRST_WAIT,
+    FORGET_SECONDS,
     MAX_OFFERED,
-    SLOT_MS,
     WAIT_CAP,
     Offer,
+    Patience,
     State,
     Waiting,
     hopeless,
@@ -42,13 +45,15 @@ def wants(state: State) -> tuple[tuple[str, ...], int] | None:
     roles: set[str] = set()
     for role in {fact.role for fact in idle_agents(state)}:
         roles |= state.settings.takes(role)
-    return (tuple(sorted(roles)), room + len(state.offers)) if roles else None
+    # Those that wait for one agent must not hide the ones behind them.
+    return (tuple(sorted(roles)), room + len(state.offers) + len(state.patience)) if roles else None
 
 
 def announce(state: State, event: Found, now: float) -> tuple[State, tuple[Effect, ...]]:
     """Offer each task to the best idle agent, in order, while slots are free.
 
-    A task nobody can take is passed over; it never holds up the next one.  Nor does one that only
+    A task nobody can take is passed over; it never holds up the next one.  Nor does one that waits
+    for the agent that has its interrupted session (:func:`awaited`), nor one that only
     silent agents could take: it is offered to one of them, and beyond the free slots.  As soon
     as an agent that answers is there, it is offered to that one instead.
     """
@@ -62,6 +67,9 @@ def announce(state: State, event: Found, now: float) -> tuple[State, tuple[Effec
             break
         old = offers.get(task.id)
         if task.id in state.leases or (old is not None and not hopeless(state, old)):
+            continue
+        if (waits := awaited(state, task, idle, now)) is not None:
+            state = replace(state, patience={**state.patience, task.id: waits})
             continue
         matching = fitting(state, task, idle)
         answering = [fact for fact in matching if fact.name not in state.silent]
@@ -115,8 +123,10 @@ def again(state: State, offer: Offer, now: float) -> tuple[State, tuple[Effect, 
     task = offer.task
     state = withdraw(state, task.id)
     state = replace(state, silent=state.silent.union(offer.to))
-    matching = fitting(state, task, idle_agents(state))
-    if not (state.ready and state.online) or spare(state) <= 0 or not matching:
+    idle = idle_agents(state)
+    matching = fitting(state, task, idle)
+    waits = awaited(state, task, idle, now) is not None
+    if not (state.ready and state.online) or spare(state) <= 0 or waits or not matching:
         # The slot it had set aside may serve another task.
         return state, (Look(),)
     order = sorted(
@@ -174,10 +184,11 @@ def fitting(state: State, task: Waiting, agents: Iterable[AgentFact]) -> list[Ag
 
 
 def ranked(task: Waiting, agents: Sequence[AgentFact]) -> list[AgentFact]:
-    """Best first: of the task's own role, who had it before, with a clone, longest idle."""
+    """Best first: who has its session, of its own role, who had it before, with a clone, idle."""
     return sorted(
         agents,
         key=lambda fact: (
+            not task.holder or fact.agent_id != task.holder,
             fact.role != task.role,
             fact.name != task.last_agent,
             not fact.warm,
@@ -187,8 +198,45 @@ def ranked(task: Waiting, agents: Sequence[AgentFact]) -> list[AgentFact]:
     )
 
 
+def awaited(state: State, task: Waiting, idle: Sequence[AgentFact], now: float) -> Patience | None:
+    """How long an interrupted task still waits for the agent that has its session.
+
+    ``None`` when it does not: that agent is among the ``idle``, its workspace was made anew, it
+    is not of our fleet, has spent its own budget, or the task has waited long enough and starts
+    afresh with another.
+    """
+    if not task.holder or task.last_agent.startswith("@"):
+        return None
+    name = state.names.get(task.holder, "")
+    fact = state.agents.get(name)
+    if fact is None and task.last_agent in state.agents:
+        return None
+    if fact is not None and (fact in idle or fact.spent_up):
+        return None
+    known = state.patience.get(task.id)
+    same = known is not None and known.fence == task.fence
+    if known is not None and same and known.over:
+        return None
+    since = known.since if known is not None and same else now
+    until = since + (ABSENT_SECONDS if fact is None else BUSY_SECONDS)
+    return Patience(task.fence, since, until) if until > now else None
+
+
+def impatient(state: State, now: float) -> tuple[State, tuple[Effect, ...]]:
+    """Tasks that have waited long enough for one agent are anybody's."""
+    if not any(one.until <= now for one in state.patience.values()):
+        return state, ()
+    due = any(one.until <= now and not one.over for one in state.patience.values())
+    patience = {
+        task: replace(one, over=one.until <= now)
+        for task, one in state.patience.items()
+        if one.until + FORGET_SECONDS > now
+    }
+    return replace(state, patience=patience), ((Look(),) if due else ())
+
+
 def _said(state: State, offer: Offer, idle: int) -> tuple[Effect, ...]:
-    message = TaskAvailable(task=offer.task.ref, offer=offer.to, idle=idle, slot_ms=SLOT_MS)
+    message = TaskAvailable(task=offer.task.ref, offer=offer.to, idle=idle, slot_ms=state.slot_ms)
     to = () if offer.public else tuple(state.agents[name].agent_id for name in offer.to)
     return (
         Say(message, CLAIMING, f"announce:{offer.task.id}", to),

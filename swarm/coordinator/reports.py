@@ -29,6 +29,8 @@ from swarm.wire.work import Blocked, Report, Settled, TaskDone, TaskRef, Unclaim
 
 MAX_RESULT, MAX_REASON, MAX_NAME = 4000, 4000, 200
 """Characters kept of what a report says."""
+MAX_RETRY_SECONDS = 3600.0
+"""Longest wait that whoever gives a task back can ask for: none parks it for ever."""
 
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
 
@@ -104,7 +106,8 @@ def given_back(state: State, event: Heard, unclaim: Unclaim) -> Step:
     if mine:
         # Whoever cannot start it must not be the first who is asked again.
         state = replace(dropped(state, task), silent=state.silent | {agent})
-        state, wait = backed_off(state, task, max(0.0, unclaim.retry_after))
+        asked = min(max(0.0, unclaim.retry_after), MAX_RETRY_SECONDS)
+        state, wait = backed_off(state, task, asked)
     reason = " ".join(unclaim.reason.split())[:MAX_REASON] or "given back"
     back = GiveBack(task, fence, reason, wait, reply_to=event.sender, replay=event.replay)
     return state, (back,)

@@ -17,6 +17,7 @@ from swarm.coordinator.shell import Coordinator, Item
 from swarm.coordinator.state import Settings
 from swarm.core.model import bare_id
 from swarm.errors import BadMessage, LedgerError, SpawnError, SwarmError
+from swarm.ledger.pruning import keep_pruned
 from swarm.ledger.sqlite import open_ledger
 from swarm.logs import JsonLog
 from swarm.service import ServiceLifeline, run_service
@@ -91,6 +92,13 @@ async def serve(line: ServiceLifeline, service: ServiceSpec) -> None:
                 group.create_task(listen(line, coordinator))
                 group.create_task(hear(chat, coordinator, here))
                 group.create_task(here.ready_anyway())
+                group.create_task(
+                    keep_pruned(
+                        Path(config.ledger),
+                        lambda dropped: log.write("pruned", events=dropped),
+                        lambda error: log.write("ledger", error=error),
+                    )
+                )
         except* SwarmError as failed:
             raise failed.exceptions[0] from None
         finally:
@@ -106,11 +114,16 @@ class Presence:
         self._line = line
         self._agent_id = agent_id
         self._told = asyncio.Event()
+        self._rate = 1.0
+
+    def signed_in(self, rate: float | None) -> None:
+        """The server has told how many messages a second it takes; 1 where it says nothing."""
+        self._rate = rate if rate is not None and rate > 0 else 1.0
 
     def here(self) -> None:
         """The channel is joined."""
         self._coordinator.trouble("chat", "")
-        self._coordinator.put(m.Online(True))
+        self._coordinator.put(m.Online(True, self._rate))
         self._ready()
 
     def gone(self, reason: str) -> None:
@@ -162,8 +175,9 @@ def from_supervisor(line: lifeline.ParentLine) -> Item | None:
             return m.HandedOver(agent, finished)
         case lifeline.Poke():
             return m.Poked()
-        case lifeline.Rules(coordinators=coordinators, announcers=announcers):
-            return m.RulesAre(tuple(map(bare_id, coordinators)), tuple(map(bare_id, announcers)))
+        case lifeline.Rules(coordinators=coordinators, announcers=announcers, roles=roles):
+            accepted = tuple(map(bare_id, coordinators)), tuple(map(bare_id, announcers))
+            return m.RulesAre(*accepted, roles)
         case _:
             return None
 
@@ -180,7 +194,10 @@ async def hear(chat: ChatClient, coordinator: Coordinator, here: Presence) -> No
                 here.here()
             case Disconnected(reason=reason):
                 here.gone(reason)
-            case SignedIn(lurk_reason=str(reason)):
+            case SignedIn(lurk_reason=None, messages_per_second=rate):
+                here.signed_in(rate)
+            case SignedIn(lurk_reason=str(reason), messages_per_second=rate):
+                here.signed_in(rate)
                 coordinator.trouble("chat", f"the chat server lets us only read: {reason}")
             case Refused(code="LURK_MODE", message=message):
                 coordinator.trouble("chat", f"the chat server lets us only read: {message}")

@@ -312,6 +312,7 @@ class Coordinator:
 
     def _prepared(self, prepare: m.Prepare, repo: lifeline.RepoWork) -> m.Prepared:
         claimed = prepare.claimed
+        left = self.books.left(claimed)
         work = Work(
             task=claimed.task.id,
             attempt=claimed.attempt,
@@ -322,6 +323,8 @@ class Coordinator:
             repo=repo,
             resume_session=claimed.resume_session,
             earlier=claimed.earlier,
+            token_budget=left.tokens,
+            usd_budget=left.usd,
         )
         return m.Prepared(work, claimed.fence)
 

@@ -25,7 +25,13 @@ START_SECONDS = 30.0
 MAX_OFFERED = 3
 """Agents named in one announcement, at most (rules, "Announcing")."""
 SLOT_MS = 50
-"""Milliseconds a not-offered agent's place in the spread of claims is wide."""
+"""Milliseconds a not-offered agent's place in the spread of claims is wide, at least: as long as
+the server takes to let one more message through."""
+BUSY_SECONDS, ABSENT_SECONDS = 120.0, 15.0
+"""How long an interrupted task waits for the agent that has its session: while it works on
+something else, or has only just died."""
+FORGET_SECONDS = 3600.0
+"""Such a wait that is over is remembered so long, so that it is not begun again."""
 ANSWER_BURST, ANSWERS_PER_SECOND = 5.0, 1.0
 """Refusals told to strangers: a flood of theirs must not become one of ours."""
 DEFAULT_ROLE = "builder"
@@ -63,7 +69,9 @@ class Waiting:
     fence: int = 0
     """Of the last lease it had: a lease with this fence, or an older one, is over."""
     last_agent: str = ""
-    """Who worked on it last: its workspace has the branch, and the session to go on with."""
+    """Who worked on it last: its workspace has the branch."""
+    holder: str = ""
+    """Agent id of who can go on with its interrupted session; empty when there is none."""
 
     @property
     def ref(self) -> TaskRef:
@@ -97,6 +105,17 @@ class Offer:
     """Everybody was told of it, so that others than the asked wait for their place to claim."""
     checking: bool = False
     """Its time is over, and the ledger is being asked whether the task still waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """An interrupted task waits for the one agent that can go on with its session."""
+
+    fence: int
+    since: float
+    until: float
+    over: bool = False
+    """``until`` has come: anybody may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +198,10 @@ class State:
     asked last, until they claim or change."""
     denials: Mapping[str, int] = field(default_factory=dict)
     """How often in a row a task was given back before it began."""
+    patience: Mapping[str, Patience] = field(default_factory=dict)
+    """Task → how long it waits for the agent that has its session."""
+    slot_ms: int = SLOT_MS
+    """As the server's rate has it."""
     wake: float | None = None
     """When the next delayed task may be looked at again."""
     answers: float = ANSWER_BURST
@@ -207,13 +230,15 @@ def lease_of(state: State, agent_id: str) -> Lease | None:
 
 
 def idle_agents(state: State) -> list[AgentFact]:
-    """Agents that could claim now: idle, holding nothing, asked for nothing else."""
+    """Agents that could claim now: idle, open, holding nothing, asked for nothing else."""
     busy = {name for offer in state.offers.values() for name in offer.to}
     busy.update(lease.agent for lease in state.leases.values())
     return [
         fact
         for fact in state.agents.values()
-        if fact.state is AgentState.IDLE and not fact.task and fact.name not in busy
+        if fact.state is AgentState.IDLE
+        and not (fact.task or fact.closed)
+        and fact.name not in busy
     ]
 
 

@@ -25,8 +25,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from swarm.core import fleet_budget as budget
 from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
+from swarm.core import fleet_limits as limits
 from swarm.core import fleet_lives as lives
 from swarm.core import fleet_orders as orders
 from swarm.core import fleet_quota as quota
@@ -34,7 +36,6 @@ from swarm.core import fleet_scale as scale
 from swarm.core import fleet_start as start
 from swarm.core import fleet_stop as stop
 from swarm.core import fleet_work as work
-from swarm.core import life
 from swarm.core.fleet_agents import Asking
 from swarm.core.fleet_state import FleetState
 
@@ -59,11 +60,13 @@ class Fleet(FleetState):
 
     def _settle(self) -> None:
         """What follows from any change, whatever made it."""
+        budget.enforce(self)
         scale.settle_idle(self)
         orders.answer_gone(self)
         scale.leavers(self)
         start.check_ready(self)
         work.prepare(self)
+        quota.settle(self)
         self.tell_changes()
         stop.advance_stop(self)
 
@@ -74,7 +77,7 @@ class Fleet(FleetState):
             case e.Spawned(name=name, pid=pid):
                 lives.spawned(self, name, pid)
             case e.SpawnFailed(name=name, error=error):
-                self.live(name, life.SpawnFailed(error))
+                lives.spawn_failed(self, name, error)
             case e.Exited():
                 lives.exited(self, event)
             case e.ChildReady():
@@ -119,6 +122,7 @@ class Fleet(FleetState):
             return
         match event:
             case e.Up():
+                quota.remember(self)
                 start.come_up(self, event)
             case e.ScaleAsked():
                 if not orders.refused_while_stopping(self, event.reply):
@@ -142,10 +146,12 @@ class Fleet(FleetState):
                 orders.kill_session_asked(self, event)
             case e.PokeAsked():
                 orders.poke_asked(self, event)
-            case e.MemoryIs(free_mb=free_mb):
-                self.free_memory_mb = free_mb
+            case e.MemoryIs(free_mb=free_mb, load=load):
+                self.free_memory_mb, self.load = free_mb, load
+            case e.SessionUse():
+                limits.session_use(self, event)
             case e.SpendingIs():
-                orders.spending_is(self, event)
+                budget.spending_is(self, event)
             case e.Tidied():
                 scale.tidied(self, event)
             case _:
@@ -155,7 +161,9 @@ class Fleet(FleetState):
         for what, whose in self.timers.due(self.now):
             match what:
                 case "life":
-                    self.live(whose, life.Tick())
+                    lives.due(self, whose)
+                case "gate":
+                    pass  # it opens by time: settled with whatever else is due
                 case "pulse":
                     lives.look(self, whose)
                 case "asking":
@@ -167,7 +175,11 @@ class Fleet(FleetState):
                 case "ready":
                     start.ready_overdue(self, int(whose))
                 case "quota":
-                    orders.quota_over(self)
+                    pass  # settled with whatever else is due
+                case "probe":
+                    quota.overdue(self, whose)
+                case "budget":
+                    budget.window_over(self)
                 case "drain":
                     stop.drained(self)
                 case _:

@@ -83,6 +83,8 @@ class Cleaning:
     begun: bool
     """Whether the session had started: only then the attempt counts."""
     status: int
+    probe: bool = False
+    """It held no task: it was probing its runtime's quota."""
 
 
 Work: TypeAlias = NoWork | Waiting | Asking | Promoting | Active | Demoting | Cleaning
@@ -97,6 +99,8 @@ class Agent:
     life: Life
     work: Work = NoWork()
     agent_id: str = ""
+    runtime: str = ""
+    """The runtime its daemon was born with."""
     warm: bool = False
     """Its clone exists."""
     leaving: bool = False
@@ -142,7 +146,7 @@ class Agent:
         match self.work:
             case Promoting(task=task, fence=fence) | Active(task=task, fence=fence):
                 return task, fence
-            case Cleaning(task=task, fence=fence):
+            case Cleaning(task=task, fence=fence, probe=False):
                 return task, fence
             case _:
                 return None

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from swarm.core.budget import NOTHING, Amount, Reading
 from swarm.core.fleet_settings import FleetSettings
-from swarm.core.model import AgentState, Outcome
+from swarm.core.limits import Use
+from swarm.core.model import AgentState, Outcome, Usage
 
 
 class Report(Protocol):
@@ -48,6 +50,14 @@ class Report(Protocol):
     def retry_at(self) -> float | None:
         """Unix seconds at which a quota ends, when that is known."""
 
+    @property
+    def usage(self) -> Usage:
+        """What it used."""
+
+    @property
+    def cost_usd(self) -> float | None:
+        """And what that cost."""
+
 
 class TaskWork(Protocol):
     """An assignment's work, as far as the fleet looks at it."""
@@ -59,6 +69,14 @@ class TaskWork(Protocol):
     @property
     def attempt(self) -> int:
         """Which attempt it is, from 1."""
+
+    @property
+    def token_budget(self) -> int | None:
+        """What its task may still use, where that is limited."""
+
+    @property
+    def usd_budget(self) -> float | None:
+        """The same in dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +107,8 @@ class Fact:
     fence: int = 0
     closed: str = ""
     """Why it may start nothing now though it is idle: see ``wire.lifeline.AgentFact``."""
+    spent_up: bool = False
+    """For its own budget: nobody need wait for it."""
 
 
 # -- events: children -----------------------------------------------------------------------------
@@ -195,6 +215,8 @@ class PromotionAsked:
     coordinator: str
     free_memory_mb: float | None = None
     """Free memory of the machine now; ``None`` when it is not known."""
+    load: float | None = None
+    """Load average a processor now; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +231,13 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpent:
-    """What the running session used so far; passed on as it is."""
+    """What the running session used so far: a running total; ``spent`` is passed on as it is."""
 
     name: str
     task: str
     fence: int
     spent: object
+    amount: Amount = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +327,8 @@ class ScaleAsked:
     total: int | None = None
     roles: Mapping[str, int] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
+    settings: FleetSettings | None = None
+    """With the roles that it may bring in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,21 +414,27 @@ class PokeAsked:
 
 @dataclass(frozen=True, slots=True)
 class MemoryIs:
-    """Free memory of the machine, sampled."""
+    """Free memory of the machine, sampled, and its load average a processor where known."""
 
     free_mb: float
+    load: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUse:
+    """One look at the tree of a running session, which exists; fields as of ``limits.Use``."""
+
+    name: str
+    task: str
+    fence: int
+    use: Use
 
 
 @dataclass(frozen=True, slots=True)
 class SpendingIs:
-    """What the swarm has spent in the budget's window; ``None`` is unknown.
+    """The ledger was read: what was spent in the budget's window."""
 
-    ``resets_at``: Unix seconds at which a new window begins, where the budget is per day.
-    """
-
-    tokens: int | None
-    usd: float | None
-    resets_at: float | None = None
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +459,7 @@ ChildEvent: TypeAlias = (
 
 OrderEvent: TypeAlias = (
     Up | ScaleAsked | Reloaded | PauseAsked | ResumeAsked | StopAsked | ReadyAsked
-    | AgentStopAsked | AgentRestartAsked | KillSessionAsked | PokeAsked | MemoryIs
+    | AgentStopAsked | AgentRestartAsked | KillSessionAsked | PokeAsked | MemoryIs | SessionUse
     | SpendingIs | Tidied
 )  # fmt: skip
 """What people, the machine and the janitor lead to."""

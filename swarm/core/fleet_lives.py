@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.core import life, verdict
+from swarm.core import fleet_limits, life, pressure, verdict
 from swarm.core.fleet_agents import Active, Agent, Cleaning, NoWork, Promoting, Waiting
 from swarm.core.fleet_effects import (
     CleanTree,
@@ -20,18 +20,22 @@ from swarm.core.fleet_events import (
     ChildTrouble,
     Exited,
 )
+from swarm.core.fleet_quota import prober_died
 from swarm.core.fleet_start import daemons_may_start, service_failed
 from swarm.core.fleet_state import COORDINATOR, FleetState
 from swarm.core.fleet_work import forsake, lost_coordinator
 from swarm.core.life import describe_status
-from swarm.core.model import ChildState
+from swarm.core.model import PROBE_TASK, ChildState
 
 
 def spawned(fleet: FleetState, name: str, pid: int) -> None:
     """A process exists: it is told its settings before anything else."""
     agent = fleet.agents.get(name)
     if agent is not None:
-        fleet.put(replace(agent, beaten=False, failing="", trouble="", chat_problem=""))
+        runtime = fleet.settings.runtimes.get(agent.role, "")
+        fleet.put(
+            replace(agent, beaten=False, failing="", trouble="", chat_problem="", runtime=runtime)
+        )
     elif name in fleet.services:
         fleet.services[name] = replace(fleet.services[name], failing="", trouble="")
     fleet.live(name, life.Spawned(pid))
@@ -66,7 +70,7 @@ def _link(fleet: FleetState) -> None:
     fleet.linked = True
     facts = {}
     for name, agent in fleet.agents.items():
-        if (fact := agent.fact(fleet.epoch)) is not None:
+        if (fact := fleet.fact(agent)) is not None:
             facts[name] = fact
     fleet.told = facts
     fleet.told_slots = None
@@ -86,6 +90,7 @@ def beat(fleet: FleetState, event: ChildBeat) -> None:
     if not agent.beaten:
         fleet.put(replace(agent, beaten=True))
     if event.task and agent.held == (event.task, event.fence):
+        fleet_limits.beat(fleet, agent, event)
         fleet.tell(TellRenew(event.task, event.fence))
 
 
@@ -148,6 +153,7 @@ def garbled(fleet: FleetState, name: str, what: str) -> None:
 def exited(fleet: FleetState, event: Exited) -> None:
     """The process is gone."""
     fleet.forget_pulse(event.name)
+    _count_death(fleet, event)
     agent = fleet.agents.get(event.name)
     if agent is None:
         _service_exited(fleet, event)
@@ -159,19 +165,23 @@ def exited(fleet: FleetState, event: Exited) -> None:
             clean = CleanTree(agent.name, task, fence, None)
         case Active(task=task, fence=fence, session=session):
             clean = CleanTree(agent.name, task, fence, session)
+        case _ if (probe := prober_died(fleet, agent.name)) is not None:
+            clean = CleanTree(agent.name, f"{PROBE_TASK}{probe}", probe, None)
         case _:
             forsake(fleet, agent.name, f"its daemon died: {describe_status(event.status)}")
             down(fleet, agent, event.status)
             return
-    begun = clean.session is not None
-    fleet.put(replace(agent, work=Cleaning(task, fence, begun, event.status)))
+    begun, probe_only = clean.session is not None, agent.held is None
+    cleaning = Cleaning(clean.task, clean.fence, begun, event.status, probe_only)
+    fleet.put(replace(agent, work=cleaning))
     fleet.emit(clean)
 
 
 def down(fleet: FleetState, agent: Agent, status: int) -> None:
     """A daemon is gone and left nothing running: its life goes on."""
     fleet.put(replace(agent, work=NoWork(), beaten=False))
-    fleet.live(agent.name, life.Exited(status, agent.failing))
+    fleet.watches.pop(agent.name, None)
+    fleet.live(agent.name, life.Exited(status, agent.failing, _shared(fleet, agent.name)))
 
 
 def _service_exited(fleet: FleetState, event: Exited) -> None:
@@ -180,8 +190,74 @@ def _service_exited(fleet: FleetState, event: Exited) -> None:
         return
     if event.name == COORDINATOR:
         lost_coordinator(fleet)
-    fleet.live(event.name, life.Exited(event.status, service.failing))
+    shared = _shared(fleet, event.name, hurry=True)
+    fleet.live(event.name, life.Exited(event.status, service.failing, shared))
     service_failed(fleet, event.name)
+
+
+# -- deaths of many at once (core.pressure) -------------------------------------------------------
+
+
+def _count_death(fleet: FleetState, event: Exited) -> None:
+    """A child that a signal ended, or that was ended for its silence, may be one of many."""
+    known = fleet.life_of(event.name)
+    if known is None or known.pid is None or fleet.stop is not None:
+        return
+    silent = False
+    if isinstance(known.phase, life.Stopping):
+        if known.phase.then is not life.Then.CRASH:
+            return  # it was asked to go
+        silent = True
+    if event.status >= 0 and not silent:
+        return
+    before = pressure.holds(fleet.pressure, fleet.now)
+    size = len(fleet.agents) + len(fleet.services)
+    fleet.pressure = pressure.died(fleet.pressure, event.name, size, fleet.now)
+    if not before and pressure.holds(fleet.pressure, fleet.now):
+        fleet.pressure, names = pressure.forgiven(fleet.pressure)
+        for name in names:
+            fleet.live(name, life.Forgiven(_turn(fleet, hurry=name in fleet.services)))
+
+
+def _shared(fleet: FleetState, name: str, hurry: bool = False) -> life.Shared | None:
+    """What excuses the death of ``name``; without, it is charged.  Services come back at once."""
+    if pressure.excuses(fleet.pressure, name, fleet.now):
+        return _turn(fleet, hurry)
+    fleet.pressure = pressure.charged(fleet.pressure, name)
+    return None
+
+
+def _turn(fleet: FleetState, hurry: bool) -> life.Shared:
+    at = fleet.now
+    if not hurry:
+        fleet.pressure, at = pressure.turn(fleet.pressure, fleet.now, fleet.jitter)
+    return life.Shared(pressure.describe(fleet.pressure), at)
+
+
+def spawn_failed(fleet: FleetState, name: str, error: str) -> None:
+    """No process could be made; while many die, that is no fault of this child either."""
+    shared = None
+    if pressure.holds(fleet.pressure, fleet.now):
+        shared = _shared(fleet, name, hurry=name in fleet.services)
+    fleet.live(name, life.SpawnFailed(error, shared))
+
+
+def due(fleet: FleetState, name: str) -> None:
+    """A life wants to be looked at.  After many died, a restart waits for memory as well."""
+    agent, free = fleet.agents.get(name), fleet.free_memory_mb
+    least = fleet.settings.min_free_memory_mb
+    if (
+        agent is not None
+        and isinstance(agent.life.phase, life.Backoff)
+        and free is not None
+        and free < least
+        and pressure.wants_room(fleet.pressure, fleet.now)
+    ):
+        reason = f"waits for memory: {free:.0f} MB are free, limits.min_free_memory_mb is {least}"
+        until = fleet.now + pressure.ROOM_SECONDS
+        fleet.live(name, life.Postponed(until, reason))
+        return
+    fleet.live(name, life.Tick())
 
 
 def retune(fleet: FleetState) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from swarm.core import journal, life
-from swarm.core.fleet_agents import Active, Agent, Cleaning
+from swarm.core import fleet_budget, journal, life
+from swarm.core.fleet_agents import Agent, Cleaning
 from swarm.core.fleet_effects import (
     DropPause,
-    EndQuotaWaits,
     KeepPause,
     Refuse,
     Reply,
@@ -21,13 +20,13 @@ from swarm.core.fleet_events import (
     PokeAsked,
     Reloaded,
     ResumeAsked,
-    SpendingIs,
 )
 from swarm.core.fleet_lives import retune
+from swarm.core.fleet_quota import lift_all
 from swarm.core.fleet_scale import set_counts
-from swarm.core.fleet_state import BY_PERSON, BY_QUOTA, FleetState
+from swarm.core.fleet_state import BY_PERSON, FleetState
 from swarm.core.fleet_work import end_session
-from swarm.core.gate import Closed, GateFacts, Pause, judge
+from swarm.core.gate import Pause
 from swarm.core.model import Outcome
 
 
@@ -49,44 +48,22 @@ def pause_asked(fleet: FleetState, event: PauseAsked) -> None:
 
 def resume_asked(fleet: FleetState, event: ResumeAsked) -> None:
     """Promotions again, whoever paused them; what waits for a quota need not any more."""
-    was, quota = fleet.paused or fleet.quota, fleet.quota
-    fleet.paused = fleet.quota = None
-    fleet.timers.set(("quota", ""), None)
-    if was is None:
+    paused, fleet.paused = fleet.paused is not None, None
+    parked = lift_all(fleet)
+    if not (paused or parked):
         fleet.emit(Reply(event.reply, ("nothing was paused",)))
         return
-    fleet.note(journal.Resumed())
-    fleet.emit(DropPause(BY_PERSON), DropPause(BY_QUOTA))
-    if quota is not None:
-        fleet.emit(EndQuotaWaits())
-        fleet.tell(TellPoke())
+    if paused:
+        fleet.note(journal.Resumed())
+        fleet.emit(DropPause(BY_PERSON))
     fleet.emit(Reply(event.reply, ("resumed",)))
-
-
-def quota_over(fleet: FleetState) -> None:
-    """The time the provider gave has come; the next session shows whether it holds."""
-    fleet.quota = None
-    fleet.note(journal.Resumed("the quota should be back"))
-    fleet.emit(DropPause(BY_QUOTA))
-
-
-def spending_is(fleet: FleetState, event: SpendingIs) -> None:
-    """What was spent; sessions that run beyond the budget are ended, ``over_budget``."""
-    fleet.tokens, fleet.usd = event.tokens, event.usd
-    resets = event.resets_at
-    fleet.spending_resets_at = None if resets is None else resets - fleet.epoch
-    verdict = judge(GateFacts(max_active=1, budget=fleet.budget()), fleet.now)
-    if not isinstance(verdict, Closed):
-        return
-    for agent in list(fleet.agents.values()):
-        if isinstance(agent.work, Active) and not agent.work.ending:
-            end_session(fleet, agent, Outcome.OVER_BUDGET, verdict.reason)
 
 
 def reloaded(fleet: FleetState, event: Reloaded) -> None:
     """New settings, for every child at once; then the counts."""
-    fleet.settings = event.settings
+    before, fleet.settings = fleet.settings, event.settings
     retune(fleet)
+    fleet_budget.limits_changed(fleet, before)
     lines = event.lines
     if any(fleet.wanted.get(role, 0) != n for role, n in event.roles.items()):
         lines += set_counts(fleet, {**fleet.wanted, **event.roles}, event.taken)[0]

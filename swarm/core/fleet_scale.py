@@ -16,9 +16,10 @@ from swarm.core.fleet_effects import (
     Reply,
     TellLeave,
     Tidy,
+    Tune,
 )
 from swarm.core.fleet_events import ScaleAsked, Tidied
-from swarm.core.fleet_state import FleetState
+from swarm.core.fleet_state import COORDINATOR, FleetState
 from swarm.core.life import Life
 from swarm.core.model import AgentState, agent_name
 from swarm.core.plan import apportion
@@ -28,6 +29,9 @@ _DOWN = (AgentState.DEGRADED, AgentState.STOPPED, AgentState.BACKOFF)
 
 def scale_asked(fleet: FleetState, event: ScaleAsked) -> None:
     """Change the wanted counts.  Zero agents in all is a stop, which the caller asks for."""
+    if event.settings is not None:
+        fleet.settings = event.settings
+        fleet.tell(Tune(COORDINATOR))  # it minds the roles' budgets
     wanted = dict(fleet.wanted)
     if event.total is not None:
         weights = {r: n for r, n in wanted.items() if n} or wanted

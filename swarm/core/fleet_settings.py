@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from swarm.core.budget import Amount, RoleBudget
 from swarm.core.life import Terms
+from swarm.core.limits import SessionLimits
 from swarm.core.restart import RestartPolicy
 
 SERVICE_BEAT_SECONDS = 5.0
@@ -24,8 +27,21 @@ class FleetSettings:
     max_active: int = 5
     min_free_memory_mb: int = 1024
     session_memory_mb: int | None = None
+    max_load: float | None = None
+    """Load average a processor."""
+    stagger_seconds: float = 0.0
+    sample_seconds: float = 10.0
+    session_limits: SessionLimits = field(default_factory=SessionLimits)
+    role_limits: Mapping[str, SessionLimits] = field(default_factory=dict)
+    """Of the roles that are known; :attr:`session_limits` of the others."""
     token_budget: int | None = None
     usd_budget: float | None = None
+    budget_daily: bool = False
+    """Budgets begin anew at midnight UTC."""
+    warn_at: float = 0.8
+    """Share of a budget from which a person is told."""
+    budgets: Mapping[str, RoleBudget] = field(default_factory=dict)
+    """By role: what each of its agents may spend, what its sessions are taken to cost."""
     heartbeat_seconds: float = 30.0
     misses: int = 3
     policy: RestartPolicy = field(default_factory=RestartPolicy)
@@ -36,7 +52,14 @@ class FleetSettings:
     up_seconds: float = 60.0
     """From the order to come up to everyone ready, or the start has failed."""
     quota_probe_seconds: float = 300.0
-    """A quota without a known end: the next session is tried after this (product, "Quota")."""
+    """Between two probes of a quota without a known end (product, "Quota")."""
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """Role → the runtime it names: a quota parks one runtime."""
+
+    @property
+    def budget(self) -> Amount:
+        """The whole swarm's."""
+        return Amount(self.token_budget, self.usd_budget)
 
     @property
     def daemon_terms(self) -> Terms:
@@ -52,6 +75,10 @@ class FleetSettings:
     def leave_seconds(self) -> float:
         """What a daemon may take to leave: the session's grace, then the demotion."""
         return self.grace_seconds + DEMOTION_SECONDS
+
+    def limits_of(self, role: str) -> SessionLimits:
+        """What a session of ``role`` may use."""
+        return self.role_limits.get(role, self.session_limits)
 
     def beat_seconds(self, *, service: bool) -> float:
         """How often a child beats."""

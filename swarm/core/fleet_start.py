@@ -16,7 +16,10 @@ from swarm.core.fleet_stop import begin_stop
 from swarm.core.model import AgentState, ChildState
 
 MAX_TOLD = 20
-"""Problems told one by one; a thousand daemons fail for the same reason."""
+"""Reasons told; a thousand daemons fail for the same one, and are told together."""
+MAX_NAMED = 5
+"""Agents named for each reason."""
+_ITS_NAME = "<agent>"
 
 
 def come_up(fleet: FleetState, event: Up) -> None:
@@ -115,11 +118,24 @@ def _problems(fleet: FleetState) -> tuple[str, ...]:
         for name, service in fleet.services.items()
         if service.life.state is not ChildState.RUNNING
     ]
-    missing = sorted(fleet.coming | fleet.degraded)
-    told += [f"{name}: {_why(fleet.agents[name])}" for name in missing[:MAX_TOLD]]
-    if len(missing) > MAX_TOLD:
-        told.append(f"and {len(missing) - MAX_TOLD} more agents")
+    by_reason: dict[str, list[str]] = {}
+    for name in sorted(fleet.coming | fleet.degraded):
+        # Its own name in a path or message makes no other reason of it.
+        why = _why(fleet.agents[name]).replace(name, _ITS_NAME)
+        by_reason.setdefault(why, []).append(name)
+    told += [_together(why, names) for why, names in list(by_reason.items())[:MAX_TOLD]]
+    if len(by_reason) > MAX_TOLD:
+        more = sum(len(names) for names in list(by_reason.values())[MAX_TOLD:])
+        told.append(f"and {more} more agents")
     return tuple(told)
+
+
+def _together(why: str, names: list[str]) -> str:
+    """``swarm-qa-001: reason``, or ``3 agents (swarm-qa-001, …): reason``."""
+    if len(names) == 1:
+        return f"{names[0]}: {why.replace(_ITS_NAME, names[0])}"
+    rest = [f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else []
+    return f"{len(names)} agents ({', '.join([*names[:MAX_NAMED], *rest])}): {why}"
 
 
 def _why(agent: Agent) -> str:

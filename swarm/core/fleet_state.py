@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from swarm.core import journal, life, verdict
+from swarm.core import journal, life, quota, verdict
+from swarm.core.budget import NOTHING, Tally
 from swarm.core.fleet_agents import Agent, Asking, Assignment, Cleaning, Service
 from swarm.core.fleet_effects import (
     Deny,
@@ -26,13 +27,24 @@ from swarm.core.fleet_effects import (
 from swarm.core.fleet_events import Fact, Report
 from swarm.core.fleet_settings import FleetSettings
 from swarm.core.fleet_timers import Timers
-from swarm.core.gate import Budget, GateFacts, Pause, slots
-from swarm.core.model import AgentState
+from swarm.core.gate import (
+    YOUNG_SECONDS,
+    Budget,
+    GateFacts,
+    Pause,
+    judge,
+    offer,
+    opens_at,
+)
+from swarm.core.limits import Watch
+from swarm.core.model import AgentState, Outcome, split_agent_name
+from swarm.core.pressure import Pressure
+from swarm.core.quota import Quota
 
 COORDINATOR = "coordinator"
 CHAT = "chat"
-BY_PERSON, BY_QUOTA = "swarm", "quota"
-"""Scopes of the pauses that are remembered over a restart."""
+BY_PERSON = "swarm"
+"""Scope of a person's pause; those of quotas are in :mod:`swarm.core.quota`."""
 MAX_REPORTS = 256
 """Reports kept for a coordinator that starts again; settled ones among them do no harm."""
 
@@ -91,14 +103,30 @@ class FleetState:
         self._begin_books()
         # Facts from outside, and what was said about them.
         self.free_memory_mb: float | None = None
+        self.load: float | None = None
+        self.watches: dict[str, Watch] = {}
+        self.granted_at: dict[str, float] = {}
+        self.last_start: float | None = None
+        self.pressure = Pressure()
         known = pauses or {}
         self.paused: Pause | None = known.get(BY_PERSON)
-        self.quota: Pause | None = known.get(BY_QUOTA)
-        if self.quota is not None:
-            self.timers.set(("quota", ""), self.quota.until)
-        self.tokens: int | None = None
-        self.usd: float | None = None
+        self.quotas: dict[str, Quota] = {}
+        self.probing: dict[str, int] = {}
+        self.probes = 0
+        self.unproven: set[str] = set()
+        self.revoked: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._remember_quotas(known)
+        self.tally = Tally()
+        self.spent = NOTHING
+        """The swarm's, as :meth:`count` last made it of the tally."""
+        self.spenders: set[str] | None = set()
+        """Agents whose spending changed since somebody looked who is over, ``None``: everyone's
+        (:mod:`~swarm.core.fleet_budget`)."""
         self.spending_resets_at: float | None = None
+        self.warned: dict[tuple[str, str], int] = {}
+        """By whose budget (empty: the swarm's) and part: how near its end it was said to be."""
+        self.spent_up: dict[str, str] = {}
+        """Agents that have spent their own budget, and what to say of it."""
         self.hub: tuple[str, str] | None = None
         self.linked = False
         self.told: dict[str, Fact] = {}
@@ -125,6 +153,75 @@ class FleetState:
         self.warm: set[str] = set()
         self.preparing: set[str] = set()
         self.counts: dict[str, int] = {}
+
+    def _remember_quotas(self, known: Mapping[str, Pause]) -> None:
+        """Parks of an earlier run, and those that only its daemons' outboxes tell of."""
+        for scope, pause in known.items():
+            if (runtime := quota.runtime_of(scope)) is not None:
+                self.park(quota.remembered(runtime, pause))
+        for agent, report in self.reports.values():
+            if report.outcome is Outcome.QUOTA:
+                runtime = self.runtime_of(agent)
+                until = None if report.retry_at is None else report.retry_at - self.epoch
+                if runtime not in self.quotas:
+                    self.park(quota.remembered(runtime, Pause(report.reason, until)))
+
+    # -- quotas -----------------------------------------------------------------------------------
+
+    def runtime_of(self, name: str) -> str:
+        """The runtime an agent's daemon was born with; empty when that is not known."""
+        agent = self.agents.get(name)
+        if agent is not None and agent.runtime:
+            return agent.runtime
+        split = split_agent_name(name)
+        role = agent.role if agent is not None else split[0] if split is not None else ""
+        return self.settings.runtimes.get(role, "")
+
+    def park(self, one: Quota) -> None:
+        """No promotions of this runtime until somebody looks at it."""
+        self.quotas[one.runtime] = one
+        self.timers.set(("quota", one.runtime), one.look_at)
+        self._touch_runtime(one.runtime)
+
+    def unpark(self, runtime: str) -> None:
+        """Promotions of this runtime again."""
+        self.quotas.pop(runtime, None)
+        self.timers.set(("quota", runtime), None)
+        self.timers.set(("probe", runtime), None)
+        self._touch_runtime(runtime)
+
+    def _touch_runtime(self, runtime: str) -> None:
+        for name in self.agents:
+            if runtime in ("", self.runtime_of(name)):
+                self.touched[name] = None
+
+    def closed(self, agent: Agent) -> str:
+        """Why this agent may start nothing now though it is idle; empty when it may.
+
+        What concerns the whole swarm closes the gate (:meth:`gate`) instead.
+        """
+        if self.quotas:
+            parked = self.quotas.get(self.runtime_of(agent.name)) or self.quotas.get("")
+            if parked is not None:
+                return parked.text
+        if agent.name in self.spent_up:
+            return self.spent_up[agent.name]
+        return "it is probing a quota" if agent.name in self.probing else ""
+
+    def all_parked(self) -> Pause | None:
+        """The pause it comes to when every role in use is parked; of several the soonest end."""
+        if not self.quotas:
+            return None
+        roles = [role for role, n in (self.counts or self.wanted).items() if n > 0]
+        found = [
+            self.quotas.get(self.settings.runtimes.get(role, "")) or self.quotas.get("")
+            for role in roles
+        ]
+        parked = [one for one in found if one is not None]
+        if not parked or len(parked) < len(found):
+            return None
+        first = min(parked, key=lambda one: one.shown_until or 0.0)
+        return Pause(first.text, first.shown_until)
 
     # -- effects ----------------------------------------------------------------------------------
 
@@ -157,7 +254,17 @@ class FleetState:
         self.timers.set(("life", name), None)
         self.timers.set(("asking", name), None)
         self.forget_pulse(name)
+        self.watches.pop(name, None)
+        self.granted_at.pop(name, None)
         self.touched[name] = None
+
+    def rebook(self) -> None:
+        """Derive the books from the agents anew: another version of the program kept them."""
+        preparing = self.preparing
+        self._begin_books()
+        self.preparing = preparing
+        for agent in self.agents.values():
+            self._derive(None, agent)
 
     def _derive(self, old: Agent | None, new: Agent | None) -> None:
         name = new.name if new is not None else old.name if old is not None else ""
@@ -223,6 +330,8 @@ class FleetState:
                 asked = isinstance(was, life.Stopping) and was.then is not life.Then.CRASH
                 reason = "" if asked else after.reason
                 self.note(journal.ChildExited(name, before.pid, status, reason, asked))
+            case life.Forgiven(shared=shared) if after.history != before.history:
+                self.note(journal.ChildForgiven(name, shared.reason))
             case _:
                 pass
         if type(phase) is type(before.phase):
@@ -279,7 +388,7 @@ class FleetState:
             agent = self.agents.get(name)
             if agent is not None and isinstance(agent.work, Cleaning):
                 continue  # it is told what became of the task first, and then of the agent
-            fact = agent.fact(self.epoch) if agent is not None else None
+            fact = self.fact(agent) if agent is not None else None
             if fact == self.told.get(name):
                 continue
             if fact is not None:
@@ -288,10 +397,20 @@ class FleetState:
             else:
                 del self.told[name]
                 self.effects.append(TellGone(name))
-        free = slots(self.gate(), self.now)
+        verdict = judge(self.gate(), self.now)
+        self.timers.set(("gate", ""), opens_at(verdict))
+        free = offer(verdict)
         if free != self.told_slots:
             self.told_slots = free
             self.effects.append(TellSlots(*free))
+
+    def fact(self, agent: Agent) -> Fact | None:
+        """What the coordinator is told of an agent; ``None`` when it takes no work."""
+        fact = agent.fact(self.epoch)
+        closed = self.closed(agent) if fact is not None else ""
+        if fact is None or not closed:
+            return fact
+        return replace(fact, closed=closed, spent_up=agent.name in self.spent_up)
 
     def gate(self) -> GateFacts:
         """What the gate looks at."""
@@ -300,20 +419,55 @@ class FleetState:
             active=self.active,
             max_active=self.settings.max_active,
             stopping=self.stop is not None,
-            pauses=tuple(p for p in (self.paused, self.quota) if p is not None),
+            pauses=tuple(p for p in (self.paused, self.all_parked()) if p is not None),
             free_memory_mb=None if free is None else int(free),
             min_free_memory_mb=self.settings.min_free_memory_mb,
             session_memory_mb=self.settings.session_memory_mb,
+            reserved_mb=self._reserved_mb(),
+            load=self.load,
+            max_load=self.settings.max_load,
+            stagger_seconds=self.settings.stagger_seconds,
+            last_start=self.last_start,
             budget=self.budget(),
         )
+
+    def count(self, tally: Tally, agent: str | None = None) -> None:
+        """Take in what was heard of spending: one agent's, or anybody's."""
+        self.tally = tally
+        self.spent = tally.spent()
+        if agent is None:
+            self.spenders = None
+        elif self.spenders is not None:
+            self.spenders.add(agent)
+
+    def starts(self, name: str) -> None:
+        """A session of this agent is about to start; for the gate, which forgets it when grown."""
+        young = {who: at for who, at in self.granted_at.items() if self.now - at < YOUNG_SECONDS}
+        self.granted_at = {**young, name: self.now}
+        self.last_start = self.now
+
+    def _reserved_mb(self) -> int:
+        """Memory that young sessions with a limit have yet to take."""
+        reserved = 0.0
+        for name, at in self.granted_at.items():
+            agent = self.agents.get(name)
+            if agent is None or agent.held is None or self.now - at >= YOUNG_SECONDS:
+                continue
+            limit = self.settings.limits_of(agent.role).memory_mb
+            if limit is not None:
+                watch = self.watches.get(name)
+                known = watch is not None and watch.key == agent.held
+                used = (watch.memory_mb or 0.0) if watch is not None and known else 0.0
+                reserved += max(0.0, limit - used)
+        return int(reserved)
 
     def budget(self) -> Budget:
         """What may be spent, and what has been."""
         return Budget(
             token_limit=self.settings.token_budget,
             usd_limit=self.settings.usd_budget,
-            tokens=self.tokens,
-            usd=self.usd,
+            tokens=self.spent.tokens,
+            usd=self.spent.usd,
             resets_at=self.spending_resets_at,
         )
 

@@ -34,6 +34,10 @@ class Timers:
                 self._heap = [(when, whose) for whose, when in self._at.items()]
                 heapq.heapify(self._heap)
 
+    def all(self) -> dict[Key, float]:
+        """Every deadline there is."""
+        return dict(self._at)
+
     def next(self) -> float | None:
         """The earliest deadline."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.core import gate, journal
+from swarm.core import fleet_quota, gate, journal
+from swarm.core.budget import NOTHING, Amount, RoleBudget
 from swarm.core.fleet_agents import (
     Active,
     Agent,
@@ -23,7 +24,6 @@ from swarm.core.fleet_agents import (
 )
 from swarm.core.fleet_effects import (
     Grant,
-    KeepPause,
     TellBegun,
     TellEndSession,
     TellLost,
@@ -44,12 +44,14 @@ from swarm.core.fleet_events import (
     WorkAssigned,
     WorkRevoked,
 )
-from swarm.core.fleet_state import BY_QUOTA, FleetState
+from swarm.core.fleet_state import FleetState
 from swarm.core.life import Stopping, Then, Unresponsive, describe_status
 from swarm.core.model import ChildState, Outcome
 
 ASSIGNMENT_SECONDS = 120.0
 """An assignment nobody asked for is forgotten; the coordinator revokes it long before."""
+MAX_REVOKED = 256
+"""Tasks whose last revoked lease is remembered; the oldest is forgotten first."""
 
 
 # -- promotion ------------------------------------------------------------------------------------
@@ -62,12 +64,20 @@ def promotion_asked(fleet: FleetState, event: PromotionAsked) -> None:
         return
     if event.free_memory_mb is not None:
         fleet.free_memory_mb = event.free_memory_mb
+    if event.load is not None:
+        fleet.load = event.load
     idle = agent.work
     if not isinstance(idle, Waiting) or agent.life.state is not ChildState.RUNNING:
         fleet.deny(agent, event.task, event.fence, f"the agent is {agent.state}", gate.FULL_RETRY)
         return
     if agent.leaving:
         fleet.deny(agent, event.task, event.fence, "the agent leaves", gate.FULL_RETRY)
+        return
+    ours = event.coordinator == fleet.coordinator_id
+    over = fleet.revoked.get(event.task)
+    if ours and over is not None and event.fence <= over[0]:
+        # The revocation was quicker than the ASSIGN: no word about the work will ever come.
+        fleet.deny(agent, event.task, event.fence, over[1], gate.FULL_RETRY)
         return
     asking = Asking(event.task, event.fence, event.coordinator, fleet.now, idle.since)
     agent = fleet.put(replace(agent, work=asking))
@@ -78,6 +88,13 @@ def answer(fleet: FleetState, agent: Agent) -> None:
     """Grant or deny a promotion that asks, or go on waiting for the coordinator's word."""
     asking = agent.work
     assert isinstance(asking, Asking)
+    if why := fleet.closed(agent):
+        # Ours has others for the task, and is told when the agent opens; another's must wait.
+        ours = asking.coordinator == fleet.coordinator_id
+        retry = gate.FULL_RETRY if ours else gate.UNKNOWN_RETRY
+        fleet.deny(agent, asking.task, asking.fence, why, retry)
+        fleet.put(replace(agent, work=Waiting(asking.idle_since)))
+        return
     work, known = _work_for(fleet, agent.name, asking)
     pending = gate.Pending(agent.name, asking.task, asking.fence, asking.since, known=known)
     admission = gate.admit([pending], fleet.gate(), fleet.now)
@@ -106,6 +123,11 @@ def _grant(fleet: FleetState, agent: Agent, asking: Asking, work: TaskWork | Non
     fleet.timers.set(("asking", agent.name), None)
     attempt = work.attempt if work is not None else 0
     fleet.put(replace(agent, work=Promoting(asking.task, asking.fence, attempt)))
+    estimate = fleet.settings.budgets.get(agent.role, RoleBudget()).estimate
+    own = NOTHING if work is None else Amount(work.token_budget, work.usd_budget)
+    key = (asking.task, asking.fence)
+    fleet.count(fleet.tally.opened(key, agent.name, estimate, own), agent.name)
+    fleet.starts(agent.name)
     fleet.emit(Grant(agent.name, asking.task, asking.fence, work))
     fleet.note(journal.Promoted(agent.name, asking.task, asking.fence))
 
@@ -137,6 +159,7 @@ def work_revoked(fleet: FleetState, event: WorkRevoked) -> None:
     found = fleet.assigned.get(event.task)
     if found is not None and found.fence == event.fence:
         del fleet.assigned[event.task]
+    _remember_revoked(fleet, event)
     agent = fleet.agents.get(event.agent)
     if agent is None:
         return
@@ -149,12 +172,25 @@ def work_revoked(fleet: FleetState, event: WorkRevoked) -> None:
         end_session(fleet, agent, event.outcome, event.reason)
 
 
-def end_session(fleet: FleetState, agent: Agent, outcome: Outcome, reason: str) -> bool:
-    """Tell a daemon to end its session; says whether there was one to end."""
+def _remember_revoked(fleet: FleetState, event: WorkRevoked) -> None:
+    """So that its ASSIGN, which may still be on its way over the chat, starts nothing."""
+    fleet.revoked.pop(event.task, None)
+    fleet.revoked[event.task] = (event.fence, event.reason or "the lease is over")
+    while len(fleet.revoked) > MAX_REVOKED:
+        fleet.revoked.popitem(last=False)
+
+
+def end_session(
+    fleet: FleetState, agent: Agent, outcome: Outcome, reason: str, grace: float | None = None
+) -> bool:
+    """Tell a daemon to end its session; says whether there was one to end.
+
+    ``grace`` in seconds replaces the settings' own; 0 kills at once.
+    """
     if not isinstance(agent.work, Promoting | Active):
         return False
     task, fence = agent.work.task, agent.work.fence
-    grace = fleet.settings.grace_seconds
+    grace = fleet.settings.grace_seconds if grace is None else grace
     fleet.put(replace(agent, work=replace(agent.work, ending=True)))
     fleet.emit(TellEndSession(agent.name, task, fence, outcome, reason, grace))
     fleet.note(journal.SessionKillAsked(agent.name, task, outcome.value, reason))
@@ -191,8 +227,10 @@ def session_started(fleet: FleetState, event: SessionStarted) -> None:
 def session_spent(fleet: FleetState, event: SessionSpent) -> None:
     """What the session used so far; only the holder's word counts."""
     agent = fleet.agents.get(event.name)
-    if agent is not None and agent.held == (event.task, event.fence):
+    key = (event.task, event.fence)
+    if agent is not None and agent.held == key:
         fleet.tell(TellSpent(event.spent))
+        fleet.count(fleet.tally.heard(key, agent.name, event.amount), agent.name)
 
 
 def session_ended(fleet: FleetState, event: SessionEnded) -> None:
@@ -203,7 +241,9 @@ def session_ended(fleet: FleetState, event: SessionEnded) -> None:
         return
     if isinstance(agent.work, Cleaning):
         return
+    begun = isinstance(agent.work, Active)
     fleet.put(replace(agent, work=Demoting(report.task, report.fence)))
+    _spent_last(fleet, agent.name, (report.task, report.fence), report, begun=begun)
     _reported(fleet, agent.name, report)
     fleet.note(
         journal.SessionEnded(
@@ -222,20 +262,20 @@ def _reported(fleet: FleetState, name: str, report: Report) -> None:
     fleet.keep_report(name, report)
     fleet.tell(TellReported(name, report))
     if report.outcome is Outcome.QUOTA:
-        _pause_for_quota(fleet, report)
+        fleet_quota.hit(fleet, name, report)
+    elif report.outcome is Outcome.SUCCEEDED:
+        fleet_quota.got_through(fleet, name)
 
 
-def _pause_for_quota(fleet: FleetState, report: Report) -> None:
-    """No promotions until the quota is back, or until it is worth a try (product, "Quota")."""
-    at = fleet.now + fleet.settings.quota_probe_seconds
-    if report.retry_at is not None:
-        at = max(report.retry_at - fleet.epoch, fleet.now + 1.0)
-    if fleet.quota is not None and fleet.quota.until is not None:
-        at = max(at, fleet.quota.until)
-    fleet.quota = gate.Pause(f"quota: {report.reason}" if report.reason else "quota", at)
-    fleet.timers.set(("quota", ""), at)
-    fleet.note(journal.Paused(fleet.quota.reason))
-    fleet.emit(KeepPause(BY_QUOTA, fleet.quota.reason, fleet.epoch + at))
+def _spent_last(
+    fleet: FleetState, name: str, key: tuple[str, int], report: Report | None, *, begun: bool
+) -> None:
+    """A session is over: its report's usage counts; one that never began counts for nothing."""
+    known = NOTHING if report is None else Amount(report.usage.tokens, report.cost_usd)
+    tally = fleet.tally if begun else fleet.tally.forgotten(key)
+    if begun or not known.nothing:
+        tally = tally.ended(key, name, known)
+    fleet.count(tally, name)
 
 
 def daemon_idle(fleet: FleetState, event: DaemonIdle) -> None:
@@ -254,7 +294,9 @@ def daemon_idle(fleet: FleetState, event: DaemonIdle) -> None:
             return
         case Cleaning():
             return
-        case Promoting() | Demoting():
+        case Promoting(task=task, fence=fence):
+            fleet.count(fleet.tally.forgotten((task, fence)), agent.name)
+        case Demoting():
             pass
     # From a promotion: it gave the task back on the chat, where the coordinator hears it.
     fleet.put(replace(agent, work=Waiting(fleet.now), warm=event.warm))
@@ -280,6 +322,11 @@ def tree_cleaned(fleet: FleetState, event: TreeCleaned) -> int | None:
     cleaning = agent.work
     if (cleaning.task, cleaning.fence) != (event.task, event.fence):
         return None
+    if cleaning.probe:
+        forsake(fleet, agent.name, "its daemon died")
+        return cleaning.status
+    key = (cleaning.task, cleaning.fence)
+    _spent_last(fleet, agent.name, key, event.report, begun=cleaning.begun)
     if event.report is not None:
         _reported(fleet, agent.name, event.report)
         outcome = event.report.outcome.value

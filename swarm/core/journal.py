@@ -76,6 +76,63 @@ class Resumed(_Entry):
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaHit(_Entry):
+    """A runtime is parked, or parked otherwise; ``until`` in Unix seconds, where it is known."""
+
+    kind: ClassVar[str] = "quota_hit"
+    runtime: str
+    reason: str = ""
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaProbed(_Entry):
+    """A probe of a parked runtime is over."""
+
+    kind: ClassVar[str] = "quota_probed"
+    child: str
+    runtime: str
+    outcome: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaLifted(_Entry):
+    """A runtime is parked no more."""
+
+    kind: ClassVar[str] = "quota_lifted"
+    runtime: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetNear(_Entry):
+    """``limits.warn_at`` of a budget is spent: the swarm's; of ``child`` or its task, if named."""
+
+    kind: ClassVar[str] = "budget_near"
+    text: str
+    child: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpent(_Entry):
+    """All of it is: nothing starts that it would pay for."""
+
+    kind: ClassVar[str] = "budget_spent"
+    text: str
+    child: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetOpen(_Entry):
+    """It was raised, or a new day has begun."""
+
+    kind: ClassVar[str] = "budget_open"
+    text: str
+    child: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded(_Entry):
     """The config was read again; one line a change."""
 
@@ -97,6 +154,24 @@ class ZygoteDied(_Entry):
 
     kind: ClassVar[str] = "zygote_died"
     status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded(_Entry):
+    """A newly installed program runs in the supervisor's process; children and sessions go on."""
+
+    kind: ClassVar[str] = "upgraded"
+    before: str
+    after: str
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRefused(_Entry):
+    """The newly installed program cannot take over; the old one goes on."""
+
+    kind: ClassVar[str] = "upgrade_refused"
+    reason: str = ""
 
 
 # -- one child, daemon or service: ``child`` is its name -----------------------------------------
@@ -149,6 +224,15 @@ class ChildBackoff(_Entry):
     child: str
     reason: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChildForgiven(_Entry):
+    """Its last crash is not counted after all: many died with it."""
+
+    kind: ClassVar[str] = "child_forgiven"
+    child: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +374,11 @@ class WorkspaceKept(_Entry):
 
 Entry: TypeAlias = (
     SwarmStarted | SwarmStopped | StopAsked | Scaled | Paused | Resumed | Reloaded | ReloadRefused
-    | ZygoteDied
+    | BudgetNear | BudgetSpent | BudgetOpen
+    | QuotaHit | QuotaProbed | QuotaLifted
+    | ZygoteDied | Upgraded | UpgradeRefused
     | ChildSpawned | ChildReady | ChildUnresponsive | ChildExited | ChildBackoff | ChildDegraded
-    | ChildStopped | RestartAsked
+    | ChildForgiven | ChildStopped | RestartAsked
     | Promoted | PromotionDenied | SessionStarted | SessionEnded | SessionKillAsked | TaskLost
     | TaskReported | WorkspaceAdopted | WorkspaceRemoved | WorkspaceKept
 )  # fmt: skip
@@ -332,6 +418,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "float": (int, float),
     "bool": (bool,),
     "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
     "tuple[str, ...]": (tuple,),
     "dict[str, int]": (dict,),
 }

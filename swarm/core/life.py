@@ -20,10 +20,13 @@ from swarm.core.life_events import (
     Effect,
     Event,
     Exited,
+    Forgiven,
     HastenSpawn,
     PolicyChanged,
+    Postponed,
     Ready,
     RestartRequested,
+    Shared,
     Signal,
     Spawn,
     Spawned,
@@ -34,7 +37,16 @@ from swarm.core.life_events import (
     Unresponsive,
 )
 from swarm.core.model import ChildState
-from swarm.core.restart import Again, GiveUp, History, RestartPolicy, Terms, judge
+from swarm.core.restart import (
+    UNREADY_SECONDS,
+    Again,
+    GiveUp,
+    History,
+    RestartPolicy,
+    Terms,
+    forgive,
+    judge,
+)
 
 __all__ = [
     "Backoff",
@@ -42,13 +54,16 @@ __all__ = [
     "Effect",
     "Event",
     "Exited",
+    "Forgiven",
     "HastenSpawn",
     "Life",
     "Phase",
     "PolicyChanged",
+    "Postponed",
     "Ready",
     "RestartRequested",
     "Running",
+    "Shared",
     "Signal",
     "Spawn",
     "SpawnFailed",
@@ -245,6 +260,13 @@ def step(life: Life, event: Event, now: float, jitter: float = 0.0) -> Step:
             return _expire(life, now)
         case PolicyChanged():
             return _adopt(life, event, now), ()
+        case Forgiven(shared):
+            return _forgiven(life, shared, now)
+        case Postponed(until, reason):
+            if not isinstance(life.phase, Backoff):
+                return life, ()
+            reason = f"{life.last_crash}; {reason}"
+            return _to(replace(life, reason=reason), Backoff(until), now)
         case Spawned() | SpawnFailed() | Ready() | Unresponsive() | Exited():
             return _happened(life, event, now, jitter)
         case _:
@@ -266,21 +288,22 @@ def _happened(
             return _end(life, pid, now, Then.STOP, life.reason, grace)
         case Spawning(wanted=False), SpawnFailed():
             return _to(life, Stopped(), now)
-        case Spawning(wanted=True), SpawnFailed(error):
-            return _crash(life, f"could not be started: {error}", None, now, jitter)
+        case Spawning(wanted=True), SpawnFailed(error, shared):
+            return _crash(life, f"could not be started: {error}", None, now, jitter, shared)
         case Starting(pid=pid), Ready():
             return _to(replace(life, reason=""), Running(pid, now), now)
-        case ((Starting(pid=pid) | Running(pid=pid)), Unresponsive(reason)):
-            return _end(life, pid, now, Then.CRASH, reason, life.terms.stop_seconds)
-        case ((Starting() | Running()), Exited(status, note)):
+        case ((Starting(pid=pid) | Running(pid=pid)), Unresponsive(reason, grace)):
+            seconds = life.terms.stop_seconds if grace is None else grace
+            return _end(life, pid, now, Then.CRASH, reason, seconds)
+        case ((Starting() | Running()), Exited(status, note, shared)):
             reason = f"crashed, {describe_status(status)}" + (f": {note}" if note else "")
-            return _crash(life, reason, _ran(life.phase, now), now, jitter)
+            return _crash(life, reason, _ran(life.phase, now), now, jitter, shared)
         case Stopping(then=Then.STOP), Exited():
             return _to(life, Stopped(), now)
         case Stopping(then=Then.START), Exited():
             return _start(life, now)
-        case Stopping(then=Then.CRASH, ran=ran, reason=reason), Exited():
-            return _crash(life, reason, ran, now, jitter)
+        case Stopping(then=Then.CRASH, ran=ran, reason=reason), Exited(shared=shared):
+            return _crash(life, reason, ran, now, jitter, shared)
         case _:
             return life, ()
 
@@ -362,14 +385,27 @@ def _adopt(life: Life, changed: PolicyChanged, now: float) -> Life:
     return replace(life, policy=policy, terms=changed.terms or life.terms, phase=phase)
 
 
-def _crash(life: Life, reason: str, ran: float | None, now: float, jitter: float) -> Step:
+def _crash(
+    life: Life,
+    reason: str,
+    ran: float | None,
+    now: float,
+    jitter: float,
+    shared: Shared | None = None,
+) -> Step:
     """Something failed that nobody asked for: wait and run again, or give up."""
-    verdict = judge(life.policy, life.history, now, ran=ran, jitter=jitter)
+    verdict = judge(
+        life.policy, life.history, now, ran=ran, jitter=jitter, shared=shared is not None
+    )
+    if shared is not None:
+        reason = f"{reason}; {shared.reason}"
     life = replace(life, history=verdict.history, reason=reason, last_crash=reason)
     match verdict:
         case GiveUp(restarts, window):
             gave_up = f"{reason}; gave up after {restarts} restarts within {window:g} s"
             return _to(replace(life, reason=gave_up), Degraded(), now)
+        case Again(delay) if shared is not None:
+            return _to(life, Backoff(shared.turn_at + delay), now)
         case Again(delay) if delay > 0:
             return _to(life, Backoff(now + delay), now)
         case Again():
@@ -377,6 +413,24 @@ def _crash(life: Life, reason: str, ran: float | None, now: float, jitter: float
             return _start(replace(life, history=history), now)
         case _:
             assert_never(verdict)
+
+
+def _forgiven(life: Life, shared: Shared, now: float) -> Step:
+    """A crash that was charged was one of many: as if it had never been, but for its wait."""
+    history = forgive(life.policy, life.history, now)
+    if history is None or isinstance(life.phase, Stopped):
+        return life, ()
+    match life.phase:
+        case Backoff(until=at):
+            until = shared.turn_at + max(0.0, at - now)
+        case Degraded():
+            until = shared.turn_at + UNREADY_SECONDS
+            history = replace(life.history, pardoned=history.pardoned)
+        case _:
+            return replace(life, history=history), ()
+    reason = f"{life.last_crash}; {shared.reason}"
+    life = replace(life, history=history, reason=reason, last_crash=reason)
+    return _to(life, Backoff(until), now)
 
 
 def _start(life: Life, now: float) -> Step:

@@ -38,10 +38,21 @@ class Spawned:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Many children died at nearly the same moment: the host's doing, not this child's."""
+
+    reason: str
+    """For people."""
+    turn_at: float
+    """Its turn among those that died with it; its own backoff begins then."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpawnFailed:
     """The outstanding spawn made none."""
 
     error: str
+    shared: Shared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +62,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Unresponsive:
-    """Its heartbeats stayed out (``verdict``), or it broke its protocol."""
+    """Its heartbeats stayed out (``verdict``), it broke its protocol, or does not obey.
+
+    ``grace`` in seconds replaces the terms' own; 0 kills at once.
+    """
 
     reason: str
+    grace: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,22 @@ class Exited:
 
     status: int
     note: str = ""
+    shared: Shared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgiven:
+    """The last crash, which was charged, turns out to be one of many."""
+
+    shared: Shared
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Its backoff is over, but the machine has no room for it: it waits until ``until``."""
+
+    until: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +110,7 @@ class PolicyChanged:
 
 Event: TypeAlias = (
     StartRequested | StopRequested | RestartRequested
-    | Spawned | SpawnFailed | Ready | Unresponsive | Exited
+    | Spawned | SpawnFailed | Ready | Unresponsive | Exited | Forgiven | Postponed
     | Tick | PolicyChanged
 )  # fmt: skip
 

@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+PROBE_TASK = "probe-"
+"""With its number behind it, what the tree of a quota's probe is marked with in a task's place."""
+
 
 class ChildState(StrEnum):
     """A child process of the supervisor, daemon or service."""
@@ -101,6 +104,11 @@ class Usage:
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """What budgets count: input and output together; what a cache gave is not counted."""
+        return _sum(self.input_tokens, self.output_tokens)
 
     def plus(self, other: Usage) -> Usage:
         """The sum, field by field; unknown plus known is the known part."""

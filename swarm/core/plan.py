@@ -39,7 +39,7 @@ _RULES: tuple[tuple[str, Applies], ...] = (
     (r"agents\..+", Applies.LIVE),
     (r"persist", Applies.LIVE),  # read when the swarm stops
     (r"chat\.(coordinators|announcers)", Applies.LIVE),
-    (r"roles\.[^.]+\.limits\..+", Applies.LIVE),
+    (r"roles\.[^.]+\.(limits|estimate)\..+", Applies.LIVE),
     (r"roles\.[^.]+\.takes", Applies.RESTART),  # the coordinator is told at its start
     (r"roles\..+", Applies.RESPAWN),
     (r"workspace_base", Applies.RESPAWN),

@@ -56,6 +56,8 @@ class History:
     """When restarts were granted, oldest first; never longer than ``max_restarts``."""
     total: int = 0
     """Restarts carried out; for people."""
+    pardoned: tuple[float, ...] = ()
+    """When crashes were not counted, as many children died at once; bounded like ``granted``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +78,27 @@ class GiveUp:
 
 
 def judge(
-    policy: RestartPolicy, history: History, now: float, *, ran: float | None, jitter: float
+    policy: RestartPolicy,
+    history: History,
+    now: float,
+    *,
+    ran: float | None,
+    jitter: float,
+    shared: bool = False,
 ) -> Again | GiveUp:
     """Decide about one crash.
 
     ``ran`` is how many seconds the child had been running, ``None`` when it never became ready;
     ``jitter`` is a random number 0..1, of which at most :data:`JITTER_SHARE` is added.
+    ``shared``: many died with it (:mod:`swarm.core.pressure`), so it is not counted; but no more
+    often than ``max_restarts`` within the window, or what dies again and again with others would
+    never be given up.
     """
     streak = 0 if ran is not None and ran >= policy.stable_seconds else history.streak
     granted = _within(policy, history.granted, now)
+    if shared and (pardoned := _one_more_pardon(policy, history, now)) is not None:
+        kept = replace(history, streak=streak, granted=granted, pardoned=pardoned)
+        return Again(max(_delay(policy, streak, jitter), UNREADY_SECONDS), kept)
     if policy.max_restarts and len(granted) >= policy.max_restarts:
         return GiveUp(
             len(granted), policy.window_seconds, replace(history, streak=streak, granted=granted)
@@ -95,6 +109,32 @@ def judge(
     if ran is None:
         delay = max(delay, UNREADY_SECONDS)
     return Again(delay, replace(history, streak=streak + 1, granted=granted))
+
+
+def forgive(policy: RestartPolicy, history: History, now: float) -> History | None:
+    """Take back the charge of the last crash: it turns out that many died with it.
+
+    ``None`` when no more may be forgiven.  A child that was given up then was charged nothing.
+    """
+    pardoned = _one_more_pardon(policy, history, now)
+    if pardoned is None:
+        return None
+    return replace(
+        history,
+        streak=max(0, history.streak - 1),
+        granted=history.granted[:-1],
+        pardoned=pardoned,
+    )
+
+
+def _one_more_pardon(
+    policy: RestartPolicy, history: History, now: float
+) -> tuple[float, ...] | None:
+    """The pardons that still count and one more; ``None`` when there were enough."""
+    if not policy.max_restarts:
+        return ()
+    recent = _within(policy, history.pardoned, now)
+    return None if len(recent) >= policy.max_restarts else (*recent, now)
 
 
 def _within(policy: RestartPolicy, granted: tuple[float, ...], now: float) -> tuple[float, ...]:

@@ -44,6 +44,8 @@ def tell(entry: j.Entry) -> str:
             return f"exited as asked ({describe_status(status)})"
         case j.ChildExited(status=status, reason=reason):
             return reason or f"crashed, {describe_status(status)}"
+        case j.ChildForgiven(reason=reason):
+            return reason
         case j.ChildBackoff(seconds=seconds):
             return f"restarts in {seconds:.3g} s" if seconds > 0 else "restarts at once"
         case j.ChildDegraded(reason=reason):
@@ -100,14 +102,39 @@ def _tell_swarm(entry: j.Entry) -> str:
             return _with("promotions paused", reason)
         case j.Resumed():
             return "promotions resumed"
+        case j.QuotaHit() | j.QuotaProbed() | j.QuotaLifted():
+            return _tell_quota(entry)
         case j.Reloaded(changes=changes):
             return _with("configuration reloaded", ", ".join(changes))
         case j.ReloadRefused():
             return "configuration is bad, the old one stays in force"
         case j.ZygoteDied():
             return "the zygote died and was started again"
+        case j.Upgraded(before=before, after=after):
+            return f"the supervisor was upgraded: {before} → {after}"
+        case j.UpgradeRefused(reason=reason):
+            return _with("an upgrade of the supervisor was refused", reason)
+        case _:
+            return _tell_money(entry)
+
+
+def _tell_money(entry: j.Entry) -> str:
+    match entry:
+        case j.BudgetNear(text=text) | j.BudgetSpent(text=text) | j.BudgetOpen(text=text):
+            return text
         case _:
             return ""
+
+
+def _tell_quota(entry: j.QuotaHit | j.QuotaProbed | j.QuotaLifted) -> str:
+    who = entry.runtime or "every runtime"
+    match entry:
+        case j.QuotaHit(reason=reason):
+            return _with(f"quota: {who} is parked", reason)
+        case j.QuotaProbed(outcome=outcome):
+            return _with(f"probed the quota of {who}", outcome)
+        case j.QuotaLifted(reason=reason):
+            return _with(f"quota: {who} goes on", reason)
 
 
 def _with(text: str, more: str) -> str:

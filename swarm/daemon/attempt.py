@@ -41,6 +41,7 @@ from swarm.daemon.state import (
     Securing,
     SessionBegan,
     SessionOver,
+    SessionOverLimit,
     SessionSpent,
     SessionSpoke,
     SessionStuck,
@@ -78,8 +79,9 @@ RETRY_DISK_SECONDS = 5.0
 LEAVING_REASON = "the swarm is stopping"
 
 SessionNews: TypeAlias = (
-    SessionBegan | LaunchFailed | SessionSpoke | SessionSpent | SessionStuck | SessionOver | Secured
-)
+    SessionBegan | LaunchFailed | SessionSpoke | SessionSpent | SessionStuck | SessionOverLimit
+    | SessionOver | Secured
+)  # fmt: skip
 
 
 # -- before the session ----------------------------------------------------------------------------
@@ -189,6 +191,15 @@ def session(daemon: Daemon, event: SessionNews, now: float) -> Step:
                     return _news(daemon, active, event, now)
                 case _:
                     return daemon, ()
+        case SessionOverLimit(reason):
+            match daemon.phase:
+                case Launching(job=job) | Active(job=job):
+                    began = isinstance(daemon.phase, Active)
+                    return _end(
+                        daemon, job, Outcome.FAILED, reason, now, began=began, grace=0.0
+                    )  # at once: it may be eating up what others need
+                case _:
+                    return daemon, ()
         case SessionOver():
             return _over(daemon, now)
         case Secured(finished):
@@ -207,7 +218,7 @@ def _began(daemon: Daemon, event: SessionBegan, now: float) -> Step:
     match daemon.phase:
         case Launching(job=job):
             renew_at = now + job.renew_seconds if job.renew_seconds else None
-            daemon = replace(daemon, phase=Active(job, now, said_at=now, renew_at=renew_at))
+            daemon = replace(daemon, phase=Active(job, now, now, now, renew_at=renew_at))
         case Ending(job=job, began=False):
             daemon = replace(daemon, phase=replace(daemon.phase, began=True))
         case _:
@@ -221,6 +232,7 @@ def _began(daemon: Daemon, event: SessionBegan, now: float) -> Step:
         tree_start=event.tree_start,
         containment=event.containment,
         at=event.at,
+        cgroup=event.cgroup,
     )
     said = Say(status(daemon.me.agent_id, task, fence, "started"))
     return daemon, (Tell(started), said, Note("started", f"{task} fence {fence}"))
@@ -233,7 +245,8 @@ def _news(
     match event:
         case SessionSpoke(text):
             due = bool(text) and now - active.said_at >= STATUS_SECONDS
-            active = replace(active, stuck_at=None, said_at=now if due else active.said_at)
+            said_at = now if due else active.said_at
+            active = replace(active, stuck_at=None, said_at=said_at, heard_at=now)
             said = Say(status(daemon.me.agent_id, task, fence, "working", text))
             return replace(daemon, phase=active), (said,) if due else ()
         case SessionStuck():
@@ -245,8 +258,8 @@ def _news(
                 return _end(daemon, active.job, Outcome.OVER_BUDGET, over, now, began=True)
             line = Spent(task=task, fence=fence, usage=usage, cost_usd=cost, session_id=session_id)
             if active.spent_at is not None and now - active.spent_at < SPENT_SECONDS:
-                return replace(daemon, phase=replace(active, unsaid=line)), ()
-            active = replace(active, spent_at=now, unsaid=None)
+                return replace(daemon, phase=replace(active, unsaid=line, heard_at=now)), ()
+            active = replace(active, spent_at=now, unsaid=None, heard_at=now)
             return replace(daemon, phase=active), (Tell(line),)
         case _:
             assert_never(event)
@@ -261,6 +274,18 @@ def _over_budget(work: Work, spent: SessionSpent) -> str:
     if work.usd_budget is not None and cost is not None and cost > work.usd_budget:
         return f"{cost:.2f} USD used of {work.usd_budget:.2f}"
     return ""
+
+
+def printed(daemon: Daemon, now: float) -> Daemon:
+    """It printed something that is no news and no trouble: progress."""
+    if isinstance(daemon.phase, Active):
+        return replace(daemon, phase=replace(daemon.phase, heard_at=now))
+    return daemon
+
+
+def quiet(daemon: Daemon, now: float) -> float:
+    """Seconds since the running session last printed something that is progress; 0 without one."""
+    return now - daemon.phase.heard_at if isinstance(daemon.phase, Active) else 0.0
 
 
 def active_deadline(daemon: Daemon, active: Active) -> float | None:

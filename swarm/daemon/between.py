@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from swarm.daemon.outbox import MAX_ENTRIES, Entry, Unclaimed
+from swarm.daemon.outbox import MAX_UNCLAIMED, Entry, Unclaimed, kept
 from swarm.daemon.reporting import MAX_REASON, message_of
 from swarm.daemon.state import (
     Active,
@@ -23,6 +23,7 @@ from swarm.daemon.state import (
     Note,
     Phase,
     Preparing,
+    Probing,
     Promoting,
     Record,
     Recording,
@@ -63,7 +64,7 @@ def holding(phase: Phase) -> tuple[str, int]:
             return job.key
         case Recording(finished=finished):
             return finished.task, finished.fence
-        case Starting() | Idle() | Claiming() | Leaving() | Gone():
+        case Starting() | Idle() | Claiming() | Probing() | Leaving() | Gone():
             return "", 0
         case _:
             assert_never(phase)
@@ -92,10 +93,15 @@ def owe(daemon: Daemon, entry: Entry, now: float) -> Daemon:
     others = tuple(e for e in daemon.unsettled if e.key != entry.key)
     return replace(
         daemon,
-        unsettled=(*others, entry)[-MAX_ENTRIES:],
+        unsettled=kept((*others, entry)),
         resend_at=now + RESEND_SECONDS,
         resend_wait=RESEND_SECONDS,
     )
+
+
+def owes_enough(daemon: Daemon) -> bool:
+    """Whether so much was given back that nobody settled that one more would push one out."""
+    return sum(isinstance(entry, Unclaimed) for entry in daemon.unsettled) >= MAX_UNCLAIMED
 
 
 def unclaim(

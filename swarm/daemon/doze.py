@@ -22,6 +22,7 @@ from swarm.daemon.chore import Chore
 from swarm.daemon.line import Lifeline
 from swarm.daemon.memory import Current
 from swarm.daemon.outbox import Entry
+from swarm.daemon.ration import Ration
 from swarm.daemon.signin import Joined, frame_size, jitter, read_joined, retry_delay
 from swarm.daemon.state import Held, Me
 from swarm.errors import SwarmError, WireError
@@ -36,7 +37,8 @@ PONG_SECONDS = 60.0
 RECEIVE_BYTES = 64 * 1024
 FAILING_ATTEMPTS = 5
 _PING_TEXT = b'{"type":"PING"}'
-_TEXT, _PING, _PONG = 0x81, 0x89, 0x8A
+_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
+_MASKED = 0x80
 
 
 class Settled(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,9 +86,9 @@ class Doze:
     """The state of one dozing daemon; after :meth:`run` it is what the loop takes over."""
 
     __slots__ = (
-        "_buffer", "_left", "_line", "_ways", "beat_at", "beats", "chat", "cloning", "failures",
-        "found", "greeted", "held", "hub", "joined", "ping_at", "retry_at", "signing", "told",
-        "tuning", "waiting_pong", "wanted",
+        "_buffer", "_left", "_line", "_ration", "_ways", "beat_at", "beats", "chat", "cloning",
+        "failures", "found", "greeted", "held", "hub", "joined", "ping_at", "retry_at", "signing",
+        "told", "tuning", "waiting_pong", "wanted",
     )  # fmt: skip
 
     def __init__(self, line: Lifeline, tuning: lifeline.Tuning, ways: Ways) -> None:
@@ -94,6 +96,7 @@ class Doze:
         self._ways = ways
         self._buffer = b""
         self._left = False
+        self._ration = Ration()
         self.tuning = tuning
         self.found: Settled | None = None
         """Known from the first helper's answer on, and always after :meth:`run` was true."""
@@ -138,13 +141,18 @@ class Doze:
         if not awake and not self._over:
             poll = select.poll()
             poll.register(self._line.fileno, self._line.interest)
-            if self.joined is not None:
+            quiet_until = self._ration.again_at()
+            if self.joined is not None and quiet_until is None:
                 poll.register(self.chat, select.POLLIN)
             if self.signing is not None:
                 poll.register(self.signing.fd, select.POLLIN)
             if self.cloning is not None:
                 poll.register(self.cloning[1].fd, select.POLLIN)
-            wait = max(0.0, self._deadline() - time.monotonic())
+            now = time.monotonic()
+            wait = max(0.0, self._deadline() - now)
+            if quiet_until is not None:
+                wait = min(wait, max(0.0, quiet_until - now))
+                self._ration.take(0, 0, now)  # it fills as time passes
             wait = wait if longest is None else min(wait, longest)
             for fd, _ in poll.poll(wait * 1000 + 0.5):
                 awake = self._ready(fd) or awake
@@ -303,7 +311,7 @@ class Doze:
         else:
             self._line.send(lifeline.ChatState(connected=True))
         self._buffer = self.joined.pending
-        return self._frames() or bool(self.told)
+        return self._frames()[0] or bool(self.told)
 
     # -- the chat --------------------------------------------------------------------------------
 
@@ -323,39 +331,59 @@ class Doze:
             self.waiting_pong = False
             self.ping_at = time.monotonic() + KEEPALIVE_SECONDS
         self._buffer += data
-        return self._frames()
+        woken, seen = self._frames()
+        short = len(data) < RECEIVE_BYTES
+        if not self._ration.take(len(data), seen, time.monotonic(), all_read=short):
+            if self.joined is not None:
+                self._lost("the chat server sends more than can be read")
+            return False
+        return woken
 
-    def _frames(self) -> bool:
-        """Look at whole frames; one that concerns us stays in the buffer with all after it."""
-        buffer = self._buffer
-        while (size := frame_size(buffer)) is not None:
-            if size > MAX_MESSAGE or buffer[0] not in (_TEXT, _PING, _PONG):
-                self._buffer = buffer
-                return True  # close frames, fragments and nonsense are the codec's
-            if len(buffer) < size:
+    def _frames(self) -> tuple[bool, int]:
+        """Look at whole frames; one that concerns us stays in the buffer with all after it.
+
+        Returns whether there is one, and how many were looked at.
+        """
+        buffer, at, seen = self._buffer, 0, 0
+        pong: bytes | None = None
+        woken = False
+        while (size := frame_size(buffer[at : at + 10])) is not None:
+            kind = buffer[at]
+            if kind == _CLOSE:
+                self._lost("the chat server closed the connection")
+                return False, seen
+            if size > MAX_MESSAGE or kind not in (_TEXT, _PING, _PONG) or buffer[at + 1] & _MASKED:
+                woken = True  # fragments and nonsense are the codec's
                 break
-            head = 2 if size < 128 else 4 if buffer[1] & 0x7F == 126 else 10
-            payload = buffer[head:size]
-            if buffer[0] == _PING:
-                self._send(_PONG, payload[:125])
-            elif buffer[0] == _TEXT and self._concerns(payload):
-                self._buffer = buffer
-                return True
-            buffer = buffer[size:]
-        self._buffer = buffer
-        return False
+            if len(buffer) < at + size:
+                break
+            head = 2 if size < 128 else 4 if buffer[at + 1] == 126 else 10
+            payload = buffer[at + head : at + size]
+            if kind == _PING:
+                pong = payload[:125]
+            elif kind == _TEXT and self._concerns(payload):
+                woken = True
+                break
+            at += size
+            seen += 1
+        self._buffer = buffer[at:]
+        if pong is not None:
+            # Only the last of a batch is answered (RFC 6455, 5.5.3).
+            self._send(_PONG, pong)
+        return woken and self.joined is not None, seen
 
     def _concerns(self, payload: bytes) -> bool:
         """Whether a frame is for us; what may be ours in a while is held.
 
         A look at raw bytes: it may wake us for nothing, it never misses an order.  Quotes inside
-        of a message are escaped, so nobody can write what the server writes.
+        of a message are escaped, so nobody can write what the server writes: whoever says the
+        name of a coordinator is not taken for one.
         """
         if b'"MSG"' not in payload:
             return b'"SESSION_DISPLACED"' in payload or b'"KICKED"' in payload
         if b'"replay":true' in payload or b'"replay": true' in payload:
             return False
-        if not any(one.encode() in payload for one in self.tuning.coordinators):
+        if not any(_said_by(one.encode(), payload) for one in self.tuning.coordinators):
             return False
         assert self.found is not None
         me = self.found.me
@@ -413,3 +441,20 @@ class Doze:
         if self.failures % FAILING_ATTEMPTS == 0:
             state = lifeline.ChatState(connected=False, attempts=self.failures, reason=why)
             self._line.send(state)
+
+
+def _said_by(sender: bytes, payload: bytes) -> bool:
+    """Whether the server says that a message is ``sender``'s, a bare id.
+
+    However it spells its JSON: what is between the key and the id is looked at only where both
+    are there.
+    """
+    if sender not in payload:
+        return False
+    at = payload.find(b'"from"')
+    while at >= 0:
+        value = payload[at + 6 : at + 64].lstrip(b" \t\r\n:")
+        if value.startswith((b'"@' + sender, b'"' + sender, b'"\\')):
+            return True
+        at = payload.find(b'"from"', at + 6)
+    return False

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swarm.daemon import memory
-from swarm.daemon.session import RawLog, Session
+from swarm.daemon.session import UNLIMITED, RawLog, Session
 from swarm.daemon.state import Job
-from swarm.errors import WorkspaceError
-from swarm.sandbox import kernel
+from swarm.errors import SwarmError, WorkspaceError
+from swarm.sandbox import cgroups, kernel, oom
+from swarm.sandbox.cgroups import Group, Limits
 from swarm.sandbox.environment import prepare_state, session_environment
 from swarm.sandbox.grants import session_rules
-from swarm.sandbox.landlock import LandlockRules
-from swarm.sandbox.launch import Command, Confinement, launch
-from swarm.sandbox.probe import MINIMUM_ABI
+from swarm.sandbox.landlock import MINIMUM_ABI, NETWORK_ABI, LandlockRules
+from swarm.sandbox.launch import Command, Confinement, Tree, launch
 from swarm.sandbox.trees import marker
 from swarm.sessions.model import Launch, LaunchRequest
 from swarm.sessions.prompt import Assignment, compose
@@ -33,8 +33,11 @@ from swarm.spawner.context import begin_task
 from swarm.spawner.git import is_safe_ref
 from swarm.spawner.refs import read_ref
 from swarm.spawner.workspace import Workspace, prepare_task
-from swarm.wire.lifeline import RepoWork, Work
+from swarm.wire.lifeline import RepoWork, Tuning, Work
 from swarm.wire.spawn import DaemonSpec
+
+UNCAPPED_NICE = 10
+"""Priority is lowered so much where ``cpu_percent`` cannot be kept: others go first, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,22 @@ class Means:
     """A file-system sandbox will be in force."""
 
     @property
+    def any_port(self) -> bool:
+        """Whether sessions reach ports that the role does not list, as this kernel knows none."""
+        return self.spec.network is not None and kernel.landlock_abi() < NETWORK_ABI
+
+    @property
     def refuses(self) -> str:
         """Why no session may run at all: the role requires a sandbox the kernel has not."""
-        if self.spec.sandbox == "required" and not self.sandboxed:
+        if self.spec.sandbox != "required":
+            return ""
+        if not self.sandboxed:
             return f"role {self.spec.role} requires a sandbox, and this kernel has no Landlock"
+        if self.any_port:
+            return (
+                f"role {self.spec.role} requires a sandbox with a network list, and this kernel's "
+                f"Landlock knows no ports (it needs ABI {NETWORK_ABI}: Linux 6.7)"
+            )
         return ""
 
     @property
@@ -65,6 +80,8 @@ class Means:
             return self.refuses
         if self.spec.bypass_permissions and not self.sandboxed:
             return "no sandbox in force: the CLI's permission prompts stay on"
+        if self.any_port or (self.spec.network is not None and not self.sandboxed):
+            return "the role's network list is not in force: sessions reach any port"
         return ""
 
 
@@ -73,29 +90,41 @@ def can_confine(spec: DaemonSpec) -> bool:
     return spec.sandbox != "off" and kernel.landlock_abi() >= MINIMUM_ABI
 
 
-def start(means: Means, job: Job) -> Session:
+def limits_of(tuning: Tuning) -> Limits:
+    """What the next session's cgroup keeps, as the supervisor told it last."""
+    return Limits(tuning.memory_mb, tuning.max_processes, tuning.cpu_percent)
+
+
+def start(means: Means, job: Job, limits: Limits = UNLIMITED) -> Session:
     """Launch the session of ``job``; its raw output goes to ``logs/sessions/`` of the home.
 
+    ``limits`` are kept by a cgroup where there can be one; what cannot is for sampling to keep.
     Raises :class:`~swarm.errors.SwarmError` when it cannot be started at all, ``OSError`` when the
     disk will not take what it needs.
     """
     spec, workspace, work = means.spec, means.workspace, job.work
-    out = prepare_task(workspace, work.task)
-    memory.save_current(workspace, memory.Current(work.task, job.fence, work.title, work.repo))
+    out = prepare_task(workspace, "probe" if job.probe else work.task)
+    where = out if job.probe else workspace.repo
     repo = work.repo
-    context = begin_task(workspace, work)
+    context = ""
+    if not job.probe:
+        memory.save_current(workspace, memory.Current(work.task, job.fence, work.title, repo))
+        context = begin_task(workspace, work)
     if repo is None:
-        os.makedirs(workspace.repo, mode=0o700, exist_ok=True)
+        os.makedirs(where, mode=0o700, exist_ok=True)
     cli = adapter(spec.runtime.adapter)
     request = _request(means, work, out, context)
+    if job.probe:
+        request = replace(request, prompt=work.prompt, workspace=where)
     how = cli.launch(request)
     prepare_state(workspace.state, how.directories, how.files, how.links)
     env = _environment(spec, workspace, work, how, out)
-    rules = _rules(means, work, how, out, env) if means.sandboxed else None
+    rules = _rules(means, work, how, out, env, where) if means.sandboxed else None
     confinement = Confinement(
         landlock=rules,
         marker=marker(spec.home_id, work.task, job.fence),
         tmp=workspace.tmp,
+        oom_score=oom.SESSION,
     )
     prelude: tuple[Command, ...] = ()
     if repo is not None:
@@ -103,16 +132,59 @@ def start(means: Means, job: Job) -> Session:
             raise WorkspaceError(f"{workspace.repo} holds work that could not be saved")
         freshen(workspace, new_task=True)
         prelude = _prelude(workspace, repo, env)
-    memory.mark_used(workspace)
-    tree = launch(Command(how.argv, workspace.repo, env), prelude, confinement)
+    if not job.probe:
+        memory.mark_used(workspace)
+    tree, trouble = _launch(
+        Command(how.argv, where, env), prelude, confinement, _group(spec, job, limits), limits
+    )
     before = memory.used_before(workspace, work.resume_session)
     return Session(
         job,
         tree,
         cli.parser(before),
         tells_result=cli.tells_result,
-        log=RawLog(f"{spec.home}/logs/sessions/{work.task}.{work.attempt}.jsonl"),
+        log=RawLog(
+            os.devnull
+            if job.probe
+            else f"{spec.home}/logs/sessions/{work.task}.{work.attempt}.jsonl"
+        ),
+        limits=limits,
+        trouble=trouble,
     )
+
+
+def _group(spec: DaemonSpec, job: Job, limits: Limits) -> Group | str:
+    """The session's own cgroup, or why it has none."""
+    if not spec.cgroups:
+        return ""
+    try:
+        return cgroups.make(spec.cgroups, job.work.task, job.fence, limits)
+    except OSError as error:
+        return f"no cgroup can be made: {error.strerror}"
+
+
+def _launch(
+    command: Command,
+    prelude: tuple[Command, ...],
+    confinement: Confinement,
+    group: Group | str,
+    limits: Limits,
+) -> tuple[Tree, str]:
+    """Launch in the group; a group that cannot be entered costs the limits, not the session.
+
+    Also says why it is in none though it should be.
+    """
+    trouble = group if isinstance(group, str) else ""
+    if isinstance(group, Group):
+        capped = limits.cpu_percent is None or bool(group.folder("cpu"))
+        inside = replace(confinement, group=group, nice=0 if capped else UNCAPPED_NICE)
+        try:
+            return launch(command, prelude, inside), ""
+        except SwarmError as error:
+            cgroups.remove(group)
+            trouble = str(error)
+    nice = 0 if limits.cpu_percent is None else UNCAPPED_NICE
+    return launch(command, prelude, replace(confinement, nice=nice)), trouble
 
 
 def _prelude(workspace: Workspace, repo: RepoWork, env: Mapping[str, str]) -> tuple[Command, ...]:
@@ -188,12 +260,12 @@ def _environment(
 
 
 def _rules(
-    means: Means, work: Work, how: Launch, out: str, env: Mapping[str, str]
+    means: Means, work: Work, how: Launch, out: str, env: Mapping[str, str], where: str
 ) -> LandlockRules:
     spec, workspace, repo = means.spec, means.workspace, work.repo
     person = spec.environ.get("HOME", "")
     return session_rules(
-        repo=workspace.repo,
+        repo=where,
         out=out,
         tmp=workspace.tmp,
         state=workspace.state,
@@ -204,6 +276,7 @@ def _rules(
         read=(*how.read_paths, *(_expanded(path, person) for path in spec.read)),
         write=(*how.write_paths, *(_expanded(path, person) for path in spec.write)),
         hidden=(spec.home, workspace.path, *((person,) if person else ())),
+        ports=spec.network,
     )
 
 

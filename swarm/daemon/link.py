@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from swarm.daemon.ration import Ration
 from swarm.daemon.signin import Joined, numeric_family, retry_delay
 from swarm.daemon.state import ChatClosed, ChatDown, ChatFailing, ChatRefuses, ChatUp
 from swarm.errors import WireError
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 20.0
 """Longest wait for TCP, TLS and the WebSocket's handshake together; the wait for ``WELCOME``, 75 s,
 comes after it."""
+REFUSED_MS = 300_000
+"""So long nothing is said where the server lets us only read and does not say until when."""
 CLOSE_SECONDS = 1.0
 """Longest wait for the server's answer to our close frame."""
 RECEIVE_BYTES = 64 * 1024
+READS_A_TURN = 4
+"""A socket that is never empty must not keep the loop from its other work, its heartbeat first."""
 
 LinkEvent: TypeAlias = ChatUp | ChatDown | ChatFailing | ChatRefuses | ChatClosed | chat.Said
 
@@ -65,8 +70,9 @@ class Signer(Protocol):
 class ChatLink:
     """One agent's link to one channel of one server, over as many connections as it takes.
 
-    ``lookup`` resolves a host's name without blocking: it is called with the name and the port,
-    and :meth:`found` brings the addresses.  ``jitter`` gives numbers between 0 and 1.
+    ``badge`` tells a server of ours that we are of its fleet.  ``lookup`` resolves a host's name
+    without blocking: it is called with the name and the port, and :meth:`found` brings the
+    addresses.  ``jitter`` gives numbers between 0 and 1.
     Raises :class:`~swarm.errors.ChatError` for a ``url`` that is no chat address.
     """
 
@@ -78,6 +84,7 @@ class ChatLink:
         *,
         lookup: Callable[[str, int], None],
         jitter: Callable[[], float],
+        badge: str = "",
     ) -> None:
         self.address = read_address(url)
         self.fileno = -1
@@ -85,6 +92,7 @@ class ChatLink:
         self._channel = channel
         self._identity = identity
         self._lookup = lookup
+        self._badge = badge
         self._jitter = jitter
         self._pacer = Pacer()
         self._seen = Seen()
@@ -102,6 +110,9 @@ class ChatLink:
         self._retry_at: float | None = None
         self._failures = 0
         self._refusal = ""
+        self._ration = Ration()
+        self._read_at: float | None = None
+        """When to read on although polling may show nothing, or not before."""
         self._closing = False
         self._events: list[LinkEvent] = []
 
@@ -118,11 +129,13 @@ class ChatLink:
         if self._connecting:
             return select.POLLOUT
         writing = bool(self._out) if not self._shaking else self._tls_wants_write
-        return select.POLLIN | (select.POLLOUT if writing else 0)
+        reading = select.POLLIN if self._read_at is None else 0
+        return reading | (select.POLLOUT if writing else 0)
 
     def deadline(self) -> float | None:
         """When :meth:`tick` should be called, whatever happens on the socket."""
-        times = [t for t in (self._give_up_at, self._retry_at) if t is not None]
+        asked = (self._give_up_at, self._retry_at, self._read_at)
+        times = [t for t in asked if t is not None]
         if self._session is not None:
             at = self._session.deadline()
             if at is not None:
@@ -224,6 +237,8 @@ class ChatLink:
                 self._failed(f"no answer from {self.address.url}", now)
         elif self._retry_at is not None and now >= self._retry_at:
             return self.connect(now)
+        if self._read_at is not None and now >= self._read_at:
+            self._receive(now)
         if self._session is not None:
             wall = self._wall(now)
             for event in self._session.tick(wall):
@@ -323,14 +338,18 @@ class ChatLink:
             self._channel,
             quiet=True,
             addressed=True,
+            badge=self._badge,
             seen=self._seen,
         )
 
     # -- receiving ---------------------------------------------------------------------------------
 
     def _receive(self, now: float) -> None:
-        """Everything there is: a TLS socket keeps bytes that polling does not show."""
-        while self._socket is not None:
+        """What there is, within reason: a TLS socket keeps bytes that polling does not show."""
+        self._read_at = None
+        for _ in range(READS_A_TURN):
+            if self._socket is None:
+                return
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -343,25 +362,35 @@ class ChatLink:
             if not data:
                 self._failed("the chat server closed the connection", now)
                 return
-            self._take_in(data, now)
-            if len(data) < RECEIVE_BYTES and not self.address.secure:
+            seen, short = self._take_in(data, now), len(data) < RECEIVE_BYTES
+            if not self._ration.take(len(data), seen, now, all_read=short):
+                self._failed("the chat server sends more than can be read", now)
                 return
+            if (again_at := self._ration.again_at()) is not None:
+                self._read_at = again_at
+                return
+            if short and not self.address.secure:
+                return
+        self._read_at = now  # there may be more, which polling a TLS socket would not show
 
-    def _take_in(self, data: bytes, now: float) -> None:
+    def _take_in(self, data: bytes, now: float) -> int:
+        """Deal with what was read; how many frames were in it."""
         codec = self._codec
         if codec is None:
-            return
+            return 0
         try:
             events = codec.receive(data)
         except WireError as error:
             self._flush(now)
             self._failed(f"the chat server speaks no agentchat: {error}", now)
-            return
+            return 0
         for event in events:
             if self._codec is not codec:
-                return  # an earlier event ended this connection
+                break  # an earlier event ended this connection
             self._socket_event(event, now)
-        self._pump(now)
+        else:
+            self._pump(now)
+        return len(events)
 
     def _socket_event(self, event: websocket.SocketEvent, now: float) -> None:
         assert self._session is not None
@@ -392,7 +421,7 @@ class ChatLink:
                 else:
                     self._events.append(event)
             case chat.SignedIn():
-                self._signed_in(event)
+                self._signed_in(event, now)
             case chat.Joined():
                 self._failures = 0
                 self._give_up_at = None
@@ -401,7 +430,7 @@ class ChatLink:
                 self._pacer.rate_limited(ms)
             case chat.Refused(code, message) if self.joined:
                 if code in chat.LASTING:
-                    self._refused(f"the chat server refuses: {message or code}", None)
+                    self._refused(f"the chat server refuses: {message or code}", None, now)
                 else:
                     self._pacer.rejected()
             case chat.Refused(code, message):
@@ -420,20 +449,22 @@ class ChatLink:
             case _:
                 pass
 
-    def _signed_in(self, event: chat.SignedIn) -> None:
+    def _signed_in(self, event: chat.SignedIn, now: float) -> None:
         self._pacer.set_rate(event.messages_per_second or 1.0)
         if event.lurk_reason is not None:
             until = event.lurk_until
             self._refused(
                 f"this agent may only read the channel: {event.lurk_reason}",
                 None if until is None else until - self._wall_ms,
+                now,
             )
         else:
             self._pacer.allowed()
             self._tell_refusal("")
 
-    def _refused(self, reason: str, until_ms: int | None) -> None:
-        self._pacer.refused(reason, until_ms)
+    def _refused(self, reason: str, until_ms: int | None, now: float) -> None:
+        until = int(now * 1000) + REFUSED_MS if until_ms is None else until_ms
+        self._pacer.refused(reason, until)
         self._tell_refusal(reason)
 
     def _tell_refusal(self, reason: str) -> None:
@@ -517,7 +548,7 @@ class ChatLink:
         self._codec = None
         self._out = b""
         self._connecting = self._shaking = self._tls_wants_write = False
-        self._give_up_at = None
+        self._give_up_at = self._read_at = None
 
     def _wall(self, now: float) -> int:
         return int(now * 1000) + self._wall_ms

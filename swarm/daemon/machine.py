@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from swarm.daemon import attempt, between, claims, orders
+from swarm.daemon import attempt, between, claims, orders, probing
 from swarm.daemon.between import RESEND_CAP_SECONDS, RESEND_SECONDS, Step
 from swarm.daemon.outbox import Entry
 from swarm.daemon.reporting import message_of
@@ -41,6 +41,7 @@ from swarm.daemon.state import (
     Me,
     Note,
     Preparing,
+    Probing,
     Promoting,
     Recorded,
     RecordFailed,
@@ -51,6 +52,8 @@ from swarm.daemon.state import (
     Securing,
     SessionBegan,
     SessionOver,
+    SessionOverLimit,
+    SessionPrinted,
     SessionSpent,
     SessionSpoke,
     SessionStuck,
@@ -68,6 +71,7 @@ from swarm.wire.lifeline import (
     Leave,
     ParentLine,
     Prepare,
+    Probe,
     Ready,
     Trouble,
     Tuning,
@@ -130,15 +134,20 @@ def _decide(daemon: Daemon, event: Event, now: float) -> Step:
             return attempt.cloned(daemon, event, now)
         case Recorded() | RecordFailed():
             return attempt.recorded(daemon, event, now)
+        case SessionPrinted():
+            return attempt.printed(daemon, now), ()
         case (
             SessionBegan()
             | LaunchFailed()
             | SessionSpoke()
             | SessionSpent()
             | SessionStuck()
+            | SessionOverLimit()
             | SessionOver()
             | Secured()
         ):
+            if isinstance(daemon.phase, Probing):
+                return probing.news(daemon, daemon.phase, event, now)
             return attempt.session(daemon, event, now)
         case _:
             assert_never(event)
@@ -170,6 +179,8 @@ def _phase_deadline(daemon: Daemon) -> float | None:
             return at
         case Active() as active:
             return attempt.active_deadline(daemon, active)
+        case Probing() as probe:
+            return probing.deadline(probe)
         case Starting() | Idle() | Preparing() | Launching() | Failing() | Securing() | Gone():
             return None
         case _:
@@ -203,7 +214,8 @@ def _beat(daemon: Daemon, now: float) -> Step:
     daemon = replace(
         daemon, beats=daemon.beats + 1, beat_at=beat_at if beat_at > now else now + every
     )
-    return daemon, (Tell(Beat(seq=daemon.beats, task=task, fence=fence)),)
+    quiet = round(attempt.quiet(daemon, now), 3)
+    return daemon, (Tell(Beat(seq=daemon.beats, task=task, fence=fence, quiet=quiet)),)
 
 
 def _expire(daemon: Daemon, now: float) -> Step:
@@ -219,6 +231,8 @@ def _expire(daemon: Daemon, now: float) -> Step:
             return replace(daemon, phase=Gone(0)), (Exit(0),)
         case Leaving():
             return between.close(daemon, now)
+        case Probing() as probe:
+            return probing.expire(daemon, probe, now)
         case _:
             return attempt.expire(daemon, now)
 
@@ -248,7 +262,11 @@ def _told(daemon: Daemon, line: ParentLine, now: float) -> Step:
                     return daemon, ()
         case EndSession():
             return attempt.end_session(daemon, line, now)
+        case Probe():
+            return probing.asked(daemon, line, now)
         case Leave():
+            if isinstance(daemon.phase, Probing):
+                return probing.leave(daemon, daemon.phase, line, now)
             return attempt.leave(daemon, line, now)
         case _:
             return daemon, (Note("unexpected", f"the supervisor said {type(line).__name__}"),)

@@ -28,7 +28,7 @@ from swarm.sessions import claude, codex, command, opencode, scripted_adapter
 from swarm.sessions.registry import adapter
 from swarm.spawner.clone import clone_record, is_warm
 from swarm.spawner.identity import load_or_create
-from swarm.spawner.workspace import Brief, Workspace, make_workspace
+from swarm.spawner.workspace import Brief, Workspace, make_workspace, verify_workspace
 from swarm.wire.address import read_address
 from swarm.wire.lifeline import CannotStart, Hello, Prepare, Tuning
 from swarm.wire.spawn import DaemonSpec
@@ -139,7 +139,7 @@ def _join(spec: DaemonSpec, fd: int) -> Joined:
     address = read_address(spec.chat_url)
     if not numeric_family(address.host):
         raise ChatError(f"{address.host} is a name, to be looked up")
-    return sign_in(fd, address, spec.channel, Workspace(spec.workspace).identity)
+    return sign_in(fd, address, spec.channel, Workspace(spec.workspace).identity, spec.badge)
 
 
 def _wake(line: Lifeline, spec: DaemonSpec, doze: Doze) -> int:
@@ -154,6 +154,7 @@ def _wake(line: Lifeline, spec: DaemonSpec, doze: Doze) -> int:
         Signer(spec.name, found.me.agent_id, found.public_pem, means.workspace.identity),
         lookup=lambda host, port: performer.look_up(host, port),
         jitter=jitter,
+        badge=spec.badge,
     )
     loop = Loop(line, link, _woken(doze, found, time.monotonic()), time.monotonic)
     performer = Performer(loop, means, JsonLog(_log_of(spec)))
@@ -212,20 +213,26 @@ def _settle_in(spec: DaemonSpec, pid: int) -> Settled:
     adapter(spec.runtime.adapter)  # an unknown one is told now
     base, name = os.path.split(spec.workspace)
     brief = Brief(spec.role, spec.role_prompt, spec.channel)
+    place = Workspace(spec.workspace)
+    broken = verify_workspace(place, spec.home_id) if os.path.lexists(spec.workspace) else ()
     workspace = make_workspace(base, name, spec.home_id, brief)
     identity = load_or_create(workspace.identity, spec.name)
     means = Means(spec, workspace, can_confine(spec))
     record = clone_record(workspace)
-    JsonLog(_log_of(spec)).write("born", pid=pid, agent_id=identity.agent_id)
+    unsettled, problem = outbox.recover(workspace.outbox)
+    log = JsonLog(_log_of(spec))
+    if broken:
+        log.write("mended", problems=broken)
+    log.write("born", pid=pid, agent_id=identity.agent_id)
     return Settled(
         me=Me(spec.name, identity.agent_id, spec.role, spec.takes, means.refuses),
         public_pem=identity.public_pem,
         sandboxed=means.sandboxed,
         fences=memory.load_fences(workspace),
-        unsettled=outbox.load(workspace.outbox),
+        unsettled=unsettled,
         hub=record[0] if record is not None and is_warm(workspace, *record) else "",
         current=memory.load_current(workspace),
-        trouble=means.trouble,
+        trouble="; ".join(part for part in (means.trouble, problem) if part),
     )
 
 

@@ -21,6 +21,7 @@ from swarm.daemon.state import (
     Heard,
     Idle,
     Note,
+    Probing,
     Promoting,
     SaveFences,
     Say,
@@ -91,8 +92,11 @@ def _assigned(daemon: Daemon, sender: str, message: Assign, now: float) -> Step:
         fence = seen if busy_with_it else seen + 1
     if fence <= seen:
         return daemon, _again(daemon, task.id, fence)
+    reason = _unable(daemon)
+    if reason and between.owes_enough(daemon):
+        return daemon, ()  # a flood of assignments: whoever means one says it again
     daemon, saved = _remember(daemon, task.id, fence)
-    if reason := _unable(daemon):
+    if reason:
         # The phase is another task's, or none: it is not touched by giving this one back.
         daemon, effects = between.unclaim(daemon, task.id, fence, reason, now)
         return daemon, (*saved, *effects)
@@ -114,6 +118,8 @@ def _unable(daemon: Daemon) -> str:
             return ""
         case Starting():
             return "this agent is starting"
+        case Probing():
+            return "this agent is probing a quota"
         case _:
             task, _ = between.holding(daemon.phase)
             return f"busy with {task}" if task else "busy"

@@ -14,7 +14,7 @@ from swarm.core.model import Outcome
 from swarm.daemon import concluding, memory, outbox
 from swarm.daemon.chore import Chore
 from swarm.daemon.concluding import Home, Witnessed
-from swarm.daemon.launching import Means, start
+from swarm.daemon.launching import Means, limits_of, start
 from swarm.daemon.link import resolve
 from swarm.daemon.loop import Loop
 from swarm.daemon.outbox import Entry, Reported
@@ -59,6 +59,8 @@ from swarm.wire.pacing import CLAIMING, SETTLING, STATUS
 from swarm.wire.work import Claim, Heartbeat, Status, WorkMessage
 
 _encode_addresses = msgspec.json.Encoder().encode
+_SECURE_AFTER = (0.0, 0.2, 1.0)
+"""Seconds to wait before each try to bring work home."""
 
 
 class Performer:
@@ -148,7 +150,7 @@ class Performer:
         """Start it; one that cannot be started ends as it would have: failed, then over."""
         self._seen = None
         try:
-            session = start(self._means, job)
+            session = start(self._means, job, limits_of(self._loop.daemon.tuning))
         except WorkspaceError as error:
             self._loop.post(LaunchFailed(str(error), unprepared=True), SessionOver())
             return
@@ -158,6 +160,8 @@ class Performer:
         except SwarmError as error:
             self._loop.post(LaunchFailed(str(error)), SessionOver())
             return
+        if session.trouble:
+            self._log.write("no_cgroup", text=session.trouble)
         self._session = session
         for fd in session.descriptors:
             self._loop.watch(fd, partial(self._readable, session, fd))
@@ -169,7 +173,8 @@ class Performer:
         events, ended = session.readable(fd, time.time())
         if ended:
             self._loop.unwatch(fd)
-        if any(isinstance(event, SessionBegan) for event in events):
+        began = any(isinstance(event, SessionBegan) for event in events)
+        if began and not session.job.probe:
             self._mark_in_use()
         if session.over:
             self._session = None
@@ -194,7 +199,7 @@ class Performer:
         if session.stderr_tail:
             text = session.stderr_tail.decode("utf-8", "replace")
             self._log.write("stderr", task=task, fence=session.job.fence, text=text)
-        if session.summary.session_id is not None:
+        if session.summary.session_id is not None and not session.job.probe:
             try:
                 memory.save_used(self._workspace, session.summary.session_id, session.summary.usage)
             except OSError as error:
@@ -254,15 +259,26 @@ class Performer:
         done: Callable[[bytes, str], None],
         *,
         holder: bool,
+        tried: int = 0,
     ) -> None:
+        """Bring the work home; tried again, as a killed helper or a full disk may be over soon."""
         spec, workspace, confinement = self._means.spec, self._workspace, self._confinement()
 
         def work() -> bytes:
+            time.sleep(_SECURE_AFTER[tried])  # in the helper: the daemon itself beats on
             return concluding.secure(
                 workspace, spec.name, spec.home_id, key, repo, confinement, holder=holder
             )
 
-        self._chore(work, done)
+        def over(answer: bytes, error: str) -> None:
+            problem = error or concluding.read_home(answer).problem
+            if problem and tried + 1 < len(_SECURE_AFTER):
+                self._log.write("secured_again", task=key[0], fence=key[1], text=problem)
+                self._secure(key, repo, done, holder=holder, tried=tried + 1)
+            else:
+                done(answer, error)
+
+        self._chore(work, over)
 
     def _conclude(self, job: Job, home: Home, ended_by: Outcome | None, reason: str) -> None:
         seen = self._seen

@@ -15,10 +15,14 @@ from swarm.daemon.state import (
     LaunchFailed,
     SessionBegan,
     SessionOver,
+    SessionOverLimit,
+    SessionPrinted,
     SessionSpent,
     SessionSpoke,
     SessionStuck,
 )
+from swarm.sandbox.alarms import Alarm
+from swarm.sandbox.cgroups import Limits
 from swarm.sandbox.launch import Tree, kill, read_status, reap, terminate
 from swarm.sessions.model import (
     Parser,
@@ -38,6 +42,7 @@ STDERR_TAIL = 8 * 1024
 RAW_LOG_BYTES = 64 * 1024 * 1024
 """Size at which a session's raw log ends, with a note that says so."""
 MAX_STATUS_LINE = 64 * 1024
+UNLIMITED = Limits()
 DRAIN_BYTES = 8 * 1024 * 1024
 """Most that is read of a pipe once its writers are gone; a pipe holds far less."""
 
@@ -82,12 +87,20 @@ class Session:
     """One session from its launch to the moment its tree is empty, and what it left to judge."""
 
     __slots__ = (
-        "_began", "_log", "_parser", "_status", "exit_status", "failure",
-        "job", "over", "stderr_tail", "summary", "tells_result", "tree",
+        "_alarm", "_began", "_limits", "_log", "_parser", "_status", "exit_status", "failure",
+        "job", "over", "stderr_tail", "summary", "tells_result", "tree", "trouble",
     )  # fmt: skip
 
     def __init__(
-        self, job: Job, tree: Tree, parser: Parser, *, tells_result: bool, log: RawLog
+        self,
+        job: Job,
+        tree: Tree,
+        parser: Parser,
+        *,
+        tells_result: bool,
+        log: RawLog,
+        limits: Limits = UNLIMITED,
+        trouble: str = "",
     ) -> None:
         self.job = job
         self.tree = tree
@@ -103,11 +116,16 @@ class Session:
         self._log = log
         self._status = LineBuffer(MAX_STATUS_LINE)
         self._began = False
+        self._limits = limits
+        self.trouble = trouble
+        """Why it has no cgroup though there should be one."""
+        self._alarm = Alarm(tree.group) if tree.group is not None else None
 
     @property
-    def descriptors(self) -> tuple[int, int, int, int]:
+    def descriptors(self) -> tuple[int, ...]:
         """What to poll for reading; valid until :attr:`over`."""
-        return self.tree.stdout, self.tree.stderr, self.tree.status, self.tree.pidfd
+        alarms = self._alarm.descriptors if self._alarm is not None else ()
+        return (self.tree.stdout, self.tree.stderr, self.tree.status, self.tree.pidfd, *alarms)
 
     def readable(self, fd: int, wall: float) -> tuple[list[Event], bool]:
         """What ``fd`` has to say, and whether it is at its end and needs no more polling.
@@ -118,6 +136,8 @@ class Session:
             return [], True
         if fd == self.tree.pidfd:
             return self._finish(wall), True
+        if self._alarm is not None and fd in self._alarm.descriptors:
+            return self._alarmed(self._alarm, fd), False
         data = _read(fd)
         if data is None:
             return [], False
@@ -137,6 +157,21 @@ class Session:
 
     # -- inside ------------------------------------------------------------------------------------
 
+    def _alarmed(self, alarm: Alarm, fd: int = -1) -> list[Event]:
+        """Once, when a limit of the cgroup was hit; the kernel may have killed only one of many."""
+        if alarm.told:
+            if fd >= 0:
+                alarm.look(fd)
+            return []
+        match alarm.look(fd):
+            case "memory":
+                limit = f"used more than limits.memory_mb: {self._limits.memory_mb} MB"
+            case "processes":
+                limit = f"used more than limits.max_processes: {self._limits.processes}"
+            case _:
+                return []
+        return [SessionOverLimit(limit)]
+
     def _take(self, fd: int, data: bytes, wall: float) -> list[Event]:
         if fd == self.tree.status:
             return [event for line in self._status.feed(data) for event in self._told(line, wall)]
@@ -144,7 +179,13 @@ class Session:
             self.stderr_tail = (self.stderr_tail + data)[-STDERR_TAIL:]
             return self._news(self._parser.feed_stderr(data))
         self._log.write(data)
-        return self._news(self._parser.feed(data))
+        events = self._parser.feed(data)
+        news = self._news(events)
+        progress = not events or any(not isinstance(event, Problem) for event in events)
+        if progress and not any(isinstance(one, SessionSpoke | SessionSpent) for one in news):
+            # Perhaps of no interest to people; a provider's refusals are no progress.
+            news.insert(0, SessionPrinted())
+        return news
 
     def _told(self, line: bytes, wall: float) -> list[Event]:
         status = read_status(line)
@@ -152,7 +193,12 @@ class Session:
             self._began = True
             tree = self.tree
             began = SessionBegan(
-                status.started, tree.tree_pid, tree.tree_start, tree.containment, wall
+                status.started,
+                tree.tree_pid,
+                tree.tree_start,
+                tree.containment,
+                wall,
+                tree.group.path if tree.group is not None else "",
             )
             return [began]
         if status.failed is not None:
@@ -207,6 +253,9 @@ class Session:
                 events += self._take(fd, data, wall)
         events += self._news(self._parser.finish())
         self._log.close()
+        if self._alarm is not None:
+            events += self._alarmed(self._alarm)
+            self._alarm.close()
         reap(self.tree)
         self.over = True
         events.append(SessionOver())

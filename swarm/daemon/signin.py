@@ -18,10 +18,11 @@ from swarm.spawner.identity import load_identity
 from swarm.wire import websocket
 from swarm.wire.address import ChatAddress
 from swarm.wire.agentchat import session as chat
-from swarm.wire.agentchat.session import WELCOME_MS
 
 CONNECT_SECONDS = 20.0
 """Longest wait for TCP and the WebSocket's handshake; ``WELCOME`` may take 75 s after it."""
+JOIN_SECONDS = 110.0
+"""Longest wait for everything after TCP, however busily the server talks meanwhile."""
 RETRY_CAP_SECONDS = 30.0
 MAX_HELD_BACK = 8 * 1024 * 1024
 """Bytes of a replay that may be read before the channel is joined."""
@@ -74,7 +75,9 @@ def numeric_family(host: str) -> int:
     return 0
 
 
-def sign_in(fd: int, address: ChatAddress, channel: str, identity_path: str) -> Joined:
+def sign_in(
+    fd: int, address: ChatAddress, channel: str, identity_path: str, badge: str = ""
+) -> Joined:
     """Connect socket ``fd``, sign in and join.
 
     Raises :class:`~swarm.errors.SwarmError` for anything else than a plain success: whoever may
@@ -84,7 +87,13 @@ def sign_in(fd: int, address: ChatAddress, channel: str, identity_path: str) -> 
     key = os.urandom(16)
     codec = websocket.WebSocketClient(address.authority, address.path, key, lambda: os.urandom(4))
     session = chat.ChatSession(
-        identity.name, identity.public_pem, identity.sign, channel, quiet=True, addressed=True
+        identity.name,
+        identity.public_pem,
+        identity.sign,
+        channel,
+        quiet=True,
+        addressed=True,
+        badge=badge,
     )
     with socket.socket(fileno=os.dup(fd)) as link:
         link.settimeout(CONNECT_SECONDS)
@@ -106,16 +115,17 @@ def _join(
     session: chat.ChatSession,
     key: bytes,
 ) -> Joined:
+    until = time.monotonic() + CONNECT_SECONDS
     buffer = b""
     while (end := buffer.find(b"\r\n\r\n")) < 0:
-        buffer += _receive(link)
+        buffer += _receive(link, until)
         if len(buffer) > websocket.MAX_HANDSHAKE:
             raise ChatError("the chat server answers no WebSocket handshake")
     handshake, buffer = buffer[: end + 4], buffer[end + 4 :]
     codec.receive(handshake)
     wall_ms = int((time.time() - time.monotonic()) * 1000)
     session.opened(_wall(wall_ms))
-    link.settimeout(WELCOME_MS / 1000)
+    until = time.monotonic() + JOIN_SECONDS
     rate = 1.0
     while not session.joined:
         for text in session.outgoing():
@@ -123,7 +133,7 @@ def _join(
         link.sendall(codec.outgoing())
         size = frame_size(buffer)
         while size is None or len(buffer) < size:
-            buffer += _receive(link)
+            buffer += _receive(link, until)
             size = frame_size(buffer)
             if len(buffer) > MAX_HELD_BACK:
                 raise ChatError("the chat server sends more than a sign-in")
@@ -175,7 +185,12 @@ def frame_size(data: bytes) -> int | None:
     return wide + int.from_bytes(data[2:wide], "big")
 
 
-def _receive(link: socket.socket) -> bytes:
+def _receive(link: socket.socket, until: float) -> bytes:
+    """What came next.  A server that dribbles gets no more time by it."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise ChatError("the chat server did not let us in within its time")
+    link.settimeout(left)
     data = link.recv(65536)
     if not data:
         raise ChatError("the chat server closed the connection")

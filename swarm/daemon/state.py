@@ -38,6 +38,8 @@ class Job:
     coordinator: str
     renew_seconds: float = 0.0
     """How often a foreign coordinator hears that its lease is alive; 0: ours, by the lifeline."""
+    probe: bool = False
+    """It is no task: one small session, in a folder of its own, that nobody is told of."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -116,6 +118,8 @@ class Active:
     since: float
     said_at: float
     """When the channel last heard of its progress."""
+    heard_at: float = 0.0
+    """When it last printed something that is progress."""
     spent_at: float | None = None
     """When the supervisor last heard of its usage."""
     renew_at: float | None = None
@@ -174,6 +178,24 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """A small session tries whether the runtime's quota is back; see :mod:`swarm.daemon.probing`.
+
+    At ``until`` it is ended, then killed.
+    """
+
+    job: Job
+    until: float
+    stuck_at: float | None = None
+    """When it is ended because it only waits for its quota; as of :class:`Active`."""
+    ending: Outcome | None = None
+    """Why we ended it, once we did."""
+    reason: str = ""
+    failed: str = ""
+    """Why its program was never started."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """Going: a moment for the coordinator to settle, then the chat is closed properly."""
 
@@ -190,7 +212,7 @@ class Gone:
 
 Phase: TypeAlias = (
     Starting | Idle | Claiming | Promoting | Preparing | Launching | Active
-    | Ending | Failing | Securing | Recording | Leaving | Gone
+    | Ending | Failing | Securing | Recording | Probing | Leaving | Gone
 )  # fmt: skip
 
 
@@ -321,6 +343,8 @@ class SessionBegan:
     containment: Containment
     at: float
     """Unix seconds."""
+    cgroup: str = ""
+    """Directory of its own cgroup; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +366,11 @@ class SessionSpoke:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionPrinted:
+    """It printed something that nobody need hear of, and that is no trouble: it gets on."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSpent:
     """Running totals of the session."""
 
@@ -353,6 +382,13 @@ class SessionSpent:
 @dataclass(frozen=True, slots=True)
 class SessionStuck:
     """The session's stream says that a quota is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOverLimit:
+    """The kernel says that the session's cgroup hit one of its limits; ``reason`` names it."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +421,8 @@ class RecordFailed:
 Event: TypeAlias = (
     Tick | ChatUp | ChatDown | ChatFailing | ChatRefuses | ChatClosed | Heard | Told | LifelineLost
     | Recovered | CloneMade | CloneFailed | SessionBegan | LaunchFailed | SessionSpoke
-    | SessionSpent | SessionStuck | SessionOver | Secured | Recorded | RecordFailed
+    | SessionPrinted | SessionSpent | SessionStuck | SessionOverLimit | SessionOver | Secured
+    | Recorded | RecordFailed
 )  # fmt: skip
 
 

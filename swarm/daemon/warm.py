@@ -141,7 +141,7 @@ def fill_holes() -> list[object]:
     for size in range(48, _LARGEST_SMALL + 1, 16):
         wanted = (_POOL // size) * 3 // 4
         row, last = 0, 0
-        while row < wanted and left > 0:
+        while row < wanted and left >= size:
             one = bytes(size - _BYTES_HEADER)
             filling.append(one)
             left -= size

@@ -1,17 +1,18 @@
-"""Memory and processor use of whole process trees, by psutil.
+"""Memory and processor use of whole process trees.
 
-Cheap enough for a thousand idle daemons: children are found by the kernel's own list below a
-process, not by a scan of every process, and the costly proportional memory (PSS) of forked
-daemons is taken in rotation, a few at each sample.
+Cheap enough for a thousand idle daemons: one pass over ``/proc`` serves every tree, and the costly
+proportional memory (PSS, by psutil) of forked daemons is taken in rotation, a few at each sample.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import psutil
+
+from swarm.health.processes import TICK, Process, Table
 
 PSS_A_SAMPLE = 20
 """Roots whose proportional memory is measured at one sample: about 0.3 ms each."""
@@ -30,42 +31,36 @@ class Sample:
     """Members of the tree, its root included."""
 
 
-@dataclass(slots=True)
-class _Seen:
-    process: psutil.Process
-    cpu_seconds: float
-    at: float
-    pss: float = 0.0
-
-
 class Sampler:
     """Remembers what it needs between samples; processes that are gone are forgotten."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._spent = Spent()
+        self._pss: dict[tuple[int, int], float] = {}
         self._turn = 0
 
-    def sample(self, roots: Mapping[str, int]) -> dict[str, Sample]:
+    def sample(self, roots: Mapping[str, int], table: Table | None = None) -> dict[str, Sample]:
         """Measure the tree below each named pid.  A root that is gone is left out."""
+        table = table or Table.now()
+        now = time.monotonic()
         turn = self._pss_turn(list(roots))
         samples: dict[str, Sample] = {}
-        alive: set[int] = set()
-        for name, root in roots.items():
-            memory = cpu = 0.0
-            count = 0
-            for pid in _tree(root):
-                try:
-                    used, busy = self._one(pid, is_root=pid == root, pss=name in turn)
-                except psutil.Error:
-                    continue  # it ended between the listing and the look
-                alive.add(pid)
-                memory += used
-                cpu += busy
-                count += 1
-            if count:
-                samples[name] = Sample(round(memory / 1048576, 2), round(cpu, 2), count)
-        for pid in self._seen.keys() - alive:
-            del self._seen[pid]
+        pss: dict[tuple[int, int], float] = {}
+        self._spent.begin()
+        for name, pid in roots.items():
+            tree = table.tree(pid)
+            if not tree:
+                continue
+            root = tree[0]
+            known = self._pss.get(root.key)
+            fresh = name in turn or known is None
+            pss[root.key] = _proportional_mb(root) if fresh or known is None else known
+            memory = pss[root.key] + sum(one.rss_mb for one in tree[1:])
+            seconds, since = self._spent.of(name, tree, now)
+            percent = 100.0 * seconds / since if since > 0 else 0.0
+            samples[name] = Sample(round(memory, 2), round(percent, 2), len(tree))
+        self._spent.forget_others()
+        self._pss = pss
         return samples
 
     def _pss_turn(self, names: list[str]) -> set[str]:
@@ -76,49 +71,57 @@ class Sampler:
         self._turn = start + PSS_A_SAMPLE
         return set((names + names)[start : start + PSS_A_SAMPLE])
 
-    def _one(self, pid: int, *, is_root: bool, pss: bool) -> tuple[float, float]:
-        now = time.monotonic()
-        seen = self._seen.get(pid)
-        fresh = seen is None or not seen.process.is_running()
-        if fresh or seen is None:
-            seen = _Seen(psutil.Process(pid), 0.0, now)
-        with seen.process.oneshot():
-            times = seen.process.cpu_times()
-            busy = times.user + times.system
-            percent = 0.0
-            if not fresh and now > seen.at:
-                percent = 100.0 * (busy - seen.cpu_seconds) / (now - seen.at)
-            if not is_root:
-                memory = float(seen.process.memory_info().rss)
-            elif pss or fresh:
-                memory = seen.pss = float(seen.process.memory_full_info().pss)
-            else:
-                memory = seen.pss
-        seen.cpu_seconds, seen.at = busy, now
-        self._seen[pid] = seen
-        return memory, max(0.0, percent)
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """A tree at its last look."""
+
+    root: tuple[int, int]
+    ticks: Mapping[tuple[int, int], int]
+    """Of each member, its own."""
+    total: int
+    """With those of reaped children."""
+    at: float
 
 
-def _tree(root: int) -> Iterator[int]:
-    waiting = [root]
-    met = set()
-    while waiting:
-        pid = waiting.pop()
-        if pid not in met:
-            met.add(pid)
-            yield pid
-            waiting.extend(_children(pid))
+class Spent:
+    """Processor time of trees between two looks, that of processes which came and went included.
+
+    A process that ends is added to its parent's account when it is waited for, so the sum over a
+    tree of what members used and what their reaped children used grows by all that was computed.
+    Where nobody waits (``SIGCHLD`` ignored) that account is lost; then what the living members
+    used is the better number.  The larger of the two is taken.
+    """
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self) -> None:
+        self._before: dict[Hashable, _Before] = {}
+        self._now: dict[Hashable, _Before] = {}
+
+    def begin(self) -> None:
+        """A new round of looks."""
+        self._now = {}
+
+    def of(self, name: Hashable, tree: list[Process], now: float) -> tuple[float, float]:
+        """Seconds of processor time since the last look, and how long ago that was (0: never)."""
+        ticks = {one.key: one.cpu_ticks for one in tree}
+        total = sum(one.cpu_ticks + one.reaped_ticks for one in tree)
+        before = self._before.get(name)
+        self._now[name] = _Before(tree[0].key, ticks, total, now)
+        if before is None or before.root != tree[0].key:
+            return 0.0, 0.0
+        living = sum(max(0, used - before.ticks.get(key, 0)) for key, used in ticks.items())
+        return max(total - before.total, living, 0) * TICK, now - before.at
+
+    def forget_others(self) -> None:
+        """The round is over: what was not looked at is gone."""
+        self._before, self._now = self._now, {}
 
 
-def _children(pid: int) -> list[int]:
+def _proportional_mb(root: Process) -> float:
+    """PSS, else resident memory: the process may be gone, or not ours to read."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except ProcessLookupError:
-        return []
-    except FileNotFoundError:
-        # Gone, or a kernel without CONFIG_PROC_CHILDREN: psutil knows another, slower way.
-        try:
-            return [child.pid for child in psutil.Process(pid).children()]
-        except psutil.Error:
-            return []
+        return float(psutil.Process(root.pid).memory_full_info().pss) / 1048576
+    except psutil.Error:
+        return root.rss_mb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -12,12 +13,39 @@ from pathlib import Path
 
 from swarm.errors import LedgerError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """``PRAGMA user_version`` of the files this program writes; it brings older ones up to it."""
 APPLICATION_ID = 0x61637477
 """``PRAGMA application_id``: ``actw``, so that ``file`` and we can tell a ledger apart."""
 BUSY_SECONDS = 5.0
 """How long a call waits for another process's transaction; those take milliseconds."""
+
+EVER = -1
+"""The day of ``spending`` that holds all time; other days count from 1970 in UTC."""
+
+SPENDING = (
+    # Running totals of what attempts count for, so that a budget is not a sum over all of them.
+    # Each change of an attempt's usage changes them in the same transaction (rows.recount).
+    """CREATE TABLE spending (
+        day INTEGER NOT NULL,
+        agent TEXT NOT NULL,
+        tokens INTEGER,
+        usd REAL,
+        PRIMARY KEY (day, agent)
+    ) WITHOUT ROWID""",
+    # What our agents spent on another coordinator's tasks, which are not ours to keep.
+    """CREATE TABLE elsewhere (
+        task TEXT NOT NULL,
+        fence INTEGER NOT NULL,
+        agent TEXT NOT NULL,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        cost_usd REAL,
+        estimate_tokens INTEGER,
+        estimate_usd REAL,
+        PRIMARY KEY (task, fence)
+    ) WITHOUT ROWID""",
+)
 
 SCHEMA = (
     """CREATE TABLE tasks (
@@ -46,6 +74,8 @@ SCHEMA = (
         lost INTEGER NOT NULL DEFAULT 0,
         sender TEXT,
         sender_ref TEXT,
+        token_budget INTEGER,
+        usd_budget REAL,
         created_at REAL NOT NULL,
         updated_at REAL NOT NULL,
         ended_at REAL
@@ -84,6 +114,8 @@ SCHEMA = (
         cache_read_tokens INTEGER,
         cache_write_tokens INTEGER,
         cost_usd REAL,
+        estimate_tokens INTEGER,
+        estimate_usd REAL,
         started_at REAL,
         ended_at REAL,
         PRIMARY KEY (task, fence),
@@ -107,11 +139,29 @@ SCHEMA = (
         until REAL
     ) WITHOUT ROWID""",
     "CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID",
+    *SPENDING,
 )
 
+DAY_OF = "CAST(coalesce(started_at, ended_at) / 86400 AS INTEGER)"
 
 UPGRADES = {
     1: ("ALTER TABLE tasks ADD COLUMN titled INTEGER NOT NULL DEFAULT 0",),
+    2: (
+        "ALTER TABLE tasks ADD COLUMN token_budget INTEGER",
+        "ALTER TABLE tasks ADD COLUMN usd_budget REAL",
+        "ALTER TABLE attempts ADD COLUMN estimate_tokens INTEGER",
+        "ALTER TABLE attempts ADD COLUMN estimate_usd REAL",
+        *SPENDING,
+        *(
+            f"""INSERT INTO spending (day, agent, tokens, usd)
+                SELECT {day} AS d, agent, sum(CASE WHEN coalesce(input_tokens, output_tokens)
+                    IS NOT NULL THEN coalesce(input_tokens, 0) + coalesce(output_tokens, 0) END),
+                    sum(cost_usd)
+                FROM attempts WHERE coalesce(input_tokens, output_tokens, cost_usd) IS NOT NULL
+                GROUP BY d, agent"""  # noqa: S608 - no value of anybody's
+            for day in (EVER, f"coalesce({DAY_OF}, 0)")
+        ),
+    ),
 }
 """What makes a ledger of each older version one of the next."""
 
@@ -139,6 +189,17 @@ class Database:
         """The connection, with errors explained.  One statement sees one state of the file."""
         with self.explained():
             yield self._db
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """The same; every statement inside sees one state of the file."""
+        with self.explained():
+            self._db.execute("BEGIN")
+            try:
+                yield self._db
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -172,7 +233,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made here, not by SQLite: its -wal and -shm files take over the mode of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # One that is there is not opened: closing it again would drop the locks of every other
+        # connection of this process (fcntl(2)), and the next to close would delete its -wal.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, flags, 0o600))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise LedgerError(
             f"the ledger {path} cannot be opened for writing: {error.strerror}",

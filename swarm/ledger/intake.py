@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 
+from swarm.core.budget import Amount
 from swarm.core.model import is_component, is_role
 from swarm.errors import UsageError
 from swarm.ledger.interface import NewTask
@@ -18,6 +19,9 @@ MAX_REPO = 4096
 MAX_AFTER = 1000
 """Dependencies of one task."""
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
+HIGHEST_TOKENS = 10**12
+LOWEST_USD, HIGHEST_USD = 0.0001, 1_000_000.0
+"""Of one task's budget; whatever lies outside is a slip of the finger."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Lower case, without ``i l o u``, which are misread."""
@@ -66,6 +70,7 @@ def checked(new: NewTask) -> NewTask:
             f"use {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; the higher goes first",
         )
     _check_repo(new.repo)
+    check_budget(new.budget)
     if len(new.after) > MAX_AFTER:
         raise UsageError(
             f"a task with {len(new.after)} dependencies", f"name at most {MAX_AFTER} with --after"
@@ -82,7 +87,23 @@ def checked(new: NewTask) -> NewTask:
         after=tuple(dict.fromkeys(new.after)),
         sender=sender,
         sender_ref=ref,
+        budget=new.budget,
     )
+
+
+def check_budget(budget: Amount) -> None:
+    """Raise :class:`~swarm.errors.UsageError` for what cannot be a task's budget."""
+    tokens, usd = budget.tokens, budget.usd
+    if tokens is not None and not 1 <= tokens <= HIGHEST_TOKENS:
+        raise UsageError(
+            f"a token budget of {tokens}", f"give 1 to {HIGHEST_TOKENS:,} tokens, or none at all"
+        )
+    # Not a number is in no range, so it is refused too.
+    if usd is not None and not LOWEST_USD <= usd <= HIGHEST_USD:
+        raise UsageError(
+            f"a budget of {usd:g} dollars",
+            f"give {LOWEST_USD:g} to {HIGHEST_USD:,.0f} dollars, or none at all",
+        )
 
 
 def reference(sender: str, sender_ref: str) -> tuple[str, str]:

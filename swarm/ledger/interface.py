@@ -7,12 +7,13 @@ remedy, when the ledger cannot be read or written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol
 
+from swarm.core.budget import NOTHING, Amount, Key, Reading
 from swarm.core.model import Outcome, TaskResult, TaskState, Usage
 from swarm.wire.lifeline import Finished
 
@@ -42,6 +43,8 @@ class NewTask:
     after: tuple[str, ...] = ()
     sender: str = ""
     sender_ref: str = ""
+    budget: Amount = NOTHING
+    """What all attempts of this task together may spend; ``None``: what its role says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Task:
     created_at: float
     updated_at: float
     ended_at: float | None
+    budget: Amount = NOTHING
+    """Its very own, where it was given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,23 @@ class Attempt:
     started_at: float | None
     """``None`` when no start was heard of before the report."""
     ended_at: float | None
+    estimate: Amount = NOTHING
+    """What it is taken to have spent, where it does not say."""
+
+    @property
+    def known(self) -> Amount:
+        """What it said that it used."""
+        return Amount(self.usage.tokens, self.cost_usd)
+
+    @property
+    def counted(self) -> Amount:
+        """What it counts for in budgets."""
+        return self.known.or_else(self.estimate)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether that is an estimate, in part at least."""
+        return not self.estimate.only_where_unknown(self.known).nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +143,8 @@ class Claimed:
     """Session to go on with: this very identity's own last one, when it was interrupted."""
     earlier: tuple[str, ...]
     """One line for each earlier attempt."""
+    spent: Amount = NOTHING
+    """What its attempts so far count for, together."""
 
 
 class Verdict(StrEnum):
@@ -218,6 +242,9 @@ class Ledger(Protocol):
     def submitted(self, sender: str, sender_ref: str) -> str | None:
         """The id a sender's announcement was taken in as, if it was."""
 
+    def announced(self, senders: Sequence[str], *, others: bool = False) -> int:
+        """How many announced tasks of these senders, or of all but these, have not ended."""
+
     # -- questions
 
     def task(self, task: str) -> Task | None:
@@ -258,6 +285,18 @@ class Ledger(Protocol):
     def usage(self, since: float | None = None) -> Totals:
         """What attempts used, all of them or those that started at or after ``since``."""
 
+    def spent_on(self, task: str) -> Amount:
+        """What the attempts of a task count for, together; estimates where they do not say.
+
+        Before the first one that is 0, and known to be.
+        """
+
+    def spending(self, sessions: Iterable[Key] = (), *, daily: bool = False) -> Reading:
+        """What each agent spent, ever or today (UTC), and what is known of these sessions.
+
+        One look at one state of the ledger; cheap, however many attempts there are.
+        """
+
     def events(self, after: int = 0, task: str | None = None, limit: int = 1000) -> list[Event]:
         """Changes with a number above ``after``, oldest first."""
 
@@ -272,6 +311,9 @@ class Ledger(Protocol):
         Highest priority first, then the oldest.  One role's queue never hides another's.
         """
 
+    def session_holder(self, task: str) -> str:
+        """Agent id of who can go on with a task's interrupted session; empty for nobody."""
+
     def waiting_roles(self) -> list[str]:
         """The roles of the queued tasks that no dependency holds back."""
 
@@ -284,10 +326,13 @@ class Ledger(Protocol):
         Names the task's branch at its first claim.
         """
 
-    def begin(self, task: str, fence: int, agent: str, at: float) -> int | None:
+    def begin(
+        self, task: str, fence: int, agent: str, at: float, estimate: Amount = NOTHING
+    ) -> int | None:
         """The session has started: its attempt's number; ``None`` when the lease is over.
 
-        Asked twice it answers the same.
+        ``estimate`` is what it counts for until it says what it uses.  Asked twice it answers the
+        same.
         """
 
     def spent(
@@ -299,6 +344,9 @@ class Ledger(Protocol):
         session_id: str | None = None,
     ) -> bool:
         """A running total of the attempt; False when it does not run."""
+
+    def spent_elsewhere(self, finished: Finished, agent: str, estimate: Amount = NOTHING) -> None:
+        """An agent of ours has worked on a task of another ledger; said twice it counts once."""
 
     def renew(self, task: str, fence: int) -> bool:
         """The holder lives; False when it holds nothing with this fence."""
@@ -335,6 +383,9 @@ class Ledger(Protocol):
     ) -> TaskState | None:
         """The holder cannot start it: queued again after ``retry_after`` seconds, not counted."""
 
+    def give_up(self, task: str, reason: str) -> bool:
+        """A queued task cannot go on, so it has failed; False when it is not queued."""
+
     def holders(self) -> list[Holder]:
         """Every lease that lives, those of cancelled tasks included."""
 
@@ -346,10 +397,12 @@ class Ledger(Protocol):
         Raises :class:`~swarm.errors.UsageError` for an unknown id or a task that has ended.
         """
 
-    def retry(self, task: str) -> Task:
+    def retry(self, task: str, budget: Amount = NOTHING) -> Task:
         """Queue an ended task again, with its branch and its earlier attempts.
 
-        Raises :class:`~swarm.errors.UsageError` for an unknown id or a task that has not ended.
+        ``budget`` takes the place of what it had been given, part by part.  Raises
+        :class:`~swarm.errors.UsageError` for an unknown id, a task that has not ended, or one that
+        has spent its very own budget.
         """
 
     # -- what must survive a restart, and what people are told
@@ -362,6 +415,9 @@ class Ledger(Protocol):
 
     def end_quota_waits(self) -> int:
         """Let every task go that waits for its provider's quota; says how many did."""
+
+    def hasten(self, seconds: float) -> int:
+        """Let every delayed task wait so much less: the wall clock was put back.  How many did."""
 
     def pauses(self) -> list[Pause]:
         """Every pause that was not resumed, whether or not its end has passed."""

@@ -63,4 +63,4 @@ def after_loss(lost: int) -> TaskState:
 
 def resumable(outcome: Outcome | None) -> bool:
     """Whether a session that ended so was interrupted, and may be gone on with."""
-    return outcome in {Outcome.QUOTA, Outcome.LOST}
+    return outcome in {Outcome.QUOTA, Outcome.LOST, Outcome.OVER_BUDGET}

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from swarm.core.model import Outcome, TaskResult, TaskState, Usage
+from swarm.core.budget import (
+    DAY_SECONDS,
+    Amount,
+    Booked,
+    Key,
+    Number,
+    Reading,
+    total,
+    until_midnight,
+)
+from swarm.core.model import LIVE_TASK_STATES, Outcome, TaskResult, TaskState, Usage
 from swarm.errors import UsageError
-from swarm.ledger.database import Database
+from swarm.ledger.database import EVER, Database
 from swarm.ledger.intake import reference
 from swarm.ledger.interface import Attempt, Event, Holder, Pause, Task, Totals
+from swarm.ledger.rows import counted, estimate, holder_of_session, known
 
 Clock = Callable[[], float]
 
@@ -108,7 +119,15 @@ class Queries:
             left = round(row.not_before - self._clock())
             return f"waits {left} s: {row.reason}" if row.reason else f"waits {left} s"
         notes = self.notes() if live else {"gate": "no swarm is running"}
-        return notes.get("gate") or notes.get(f"role:{row.role}") or row.reason or None
+        noted = notes.get("gate") or notes.get(f"role:{row.role}")
+        if noted or self._waited_for_budget(row):
+            return noted or None
+        return row.reason or None
+
+    def _waited_for_budget(self, row: Task) -> bool:
+        """Whether it was queued again for a budget: where no gate is closed, there is a new one."""
+        attempts = self.attempts(row.id) if row.fence else []
+        return bool(attempts) and attempts[-1].outcome is Outcome.OVER_BUDGET
 
     def counts(self) -> dict[str, int]:
         """See the interface."""
@@ -128,6 +147,32 @@ class Queries:
                 (since if since is not None else float("-inf"),),
             ).fetchone()
         return Totals(Usage(row[0], row[1], row[2], row[3]), row[4])
+
+    def spent_on(self, task: str) -> Amount:
+        """See the interface."""
+        attempts = self.attempts(task)
+        return total(one.counted for one in attempts) if attempts else Amount(0, 0.0)
+
+    def spending(self, sessions: Iterable[Key] = (), *, daily: bool = False) -> Reading:
+        """See the interface."""
+        now = self._clock()
+        day = int(now // DAY_SECONDS)
+        found: dict[Key, Booked] = {}
+        with self._database.snapshot() as db:
+            rows = db.execute(
+                "SELECT agent, tokens, usd FROM spending WHERE day = ?", (day if daily else EVER,)
+            ).fetchall()
+            for key in sessions:
+                row = _session_row(db, key)
+                if row is not None:
+                    found[key] = Booked(known(row), counted(row))
+        return Reading(
+            # A correction of what was estimated yesterday may be below zero today.
+            agents={r["agent"]: Amount(_positive(r["tokens"]), _positive(r["usd"])) for r in rows},
+            sessions=found,
+            day=day if daily else 0,
+            resets_in=until_midnight(now) if daily else None,
+        )
 
     def events(self, after: int = 0, task: str | None = None, limit: int = 1000) -> list[Event]:
         """See the interface."""
@@ -155,6 +200,17 @@ class Queries:
             ).fetchone()
         return None if row is None else str(row[0])
 
+    def announced(self, senders: Sequence[str], *, others: bool = False) -> int:
+        """See the interface."""
+        live, marks = ", ".join("?" * len(LIVE_TASK_STATES)), ", ".join("?" * len(senders))
+        with self._database.reading() as db:
+            row = db.execute(
+                f"SELECT count(*) FROM tasks WHERE sender IS NOT NULL AND state IN ({live})"  # noqa: S608 - question marks
+                f" AND sender {'NOT ' if others else ''}IN ({marks})",
+                (*map(str, LIVE_TASK_STATES), *(sender[:64] for sender in senders)),
+            ).fetchone()
+        return int(row[0])
+
     def ready(self, roles: Sequence[str], limit: int, component: str = "") -> list[Task]:
         """See the interface.  ``INDEXED BY``: the planner must not walk every queued task."""
         query = (
@@ -170,6 +226,11 @@ class Queries:
                 rows = db.execute(query, (role, now, component, component, limit))
                 found += [task_of(row) for row in rows]
         return sorted(found, key=lambda task: (-task.priority, task.seq))
+
+    def session_holder(self, task: str) -> str:
+        """See the interface."""
+        with self._database.reading() as db:
+            return holder_of_session(db, task)
 
     def waiting_roles(self) -> list[str]:
         """See the interface.  One seek a role, however many tasks each has."""
@@ -227,6 +288,21 @@ class Queries:
             return {str(r[0]): str(r[1]) for r in db.execute("SELECT key, text FROM notes")}
 
 
+def _session_row(db: sqlite3.Connection, key: Key) -> sqlite3.Row | None:
+    """An attempt of ours, or what was done for another ledger."""
+    row: sqlite3.Row | None = db.execute(
+        "SELECT * FROM attempts WHERE task = (SELECT seq FROM tasks WHERE id = ?) AND fence = ?",
+        key,
+    ).fetchone()
+    if row is None:
+        row = db.execute("SELECT * FROM elsewhere WHERE task = ? AND fence = ?", key).fetchone()
+    return row
+
+
+def _positive(number: Number | None) -> Number | None:
+    return None if number is None else max(number, number - number)
+
+
 def _waiting_text(needed: Sequence[Task]) -> str:
     """Says the dependency that can no longer be met first: a person has to act on that one."""
     ended = [task for task in needed if task.state.ended]
@@ -271,6 +347,7 @@ def task_of(row: sqlite3.Row) -> Task:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         ended_at=row["ended_at"],
+        budget=Amount(row["token_budget"], row["usd_budget"]),
     )
 
 
@@ -285,7 +362,7 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
         reason=row["reason"],
         exit_status=row["exit_status"],
-        session_id=row["session_id"],
+        session_id=row["session_id"] or None,
         usage=Usage(
             row["input_tokens"],
             row["output_tokens"],
@@ -295,4 +372,5 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         cost_usd=row["cost_usd"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+        estimate=estimate(row),
     )

@@ -6,8 +6,10 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from swarm.core.budget import Amount, Number
 from swarm.core.model import Outcome, TaskState, Usage
 from swarm.errors import LedgerError, UsageError
+from swarm.ledger.database import EVER
 from swarm.ledger.intake import new_id, one_line
 from swarm.ledger.outcomes import resumable
 from swarm.wire.lifeline import Finished
@@ -81,8 +83,12 @@ def record_usage(
     usage: Usage,
     cost_usd: float | None,
     session_id: str | None,
+    day: int,
 ) -> None:
-    """What is not known now leaves standing what was known before."""
+    """What is not known now leaves standing what was known before; what is more counts today."""
+    before = attempt_row(db, seq, fence)
+    if before is None:
+        return
     db.execute(
         "UPDATE attempts SET input_tokens = coalesce(?, input_tokens),"
         " output_tokens = coalesce(?, output_tokens),"
@@ -101,6 +107,50 @@ def record_usage(
             fence,
         ),
     )
+    after = attempt_row(db, seq, fence)
+    if after is not None:
+        recount(db, str(before["agent"]), counted(before), counted(after), day)
+
+
+def known(row: sqlite3.Row) -> Amount:
+    """What an attempt said that it used."""
+    return Amount(Usage(row["input_tokens"], row["output_tokens"]).tokens, row["cost_usd"])
+
+
+def estimate(row: sqlite3.Row) -> Amount:
+    """What it is taken to have spent where it does not say."""
+    return Amount(row["estimate_tokens"], row["estimate_usd"])
+
+
+def counted(row: sqlite3.Row) -> Amount:
+    """What it counts for."""
+    return known(row).or_else(estimate(row))
+
+
+def recount(db: sqlite3.Connection, agent: str, before: Amount, after: Amount, day: int) -> None:
+    """An attempt of ``agent`` counts for something else now: the totals follow.
+
+    The only place that changes them, so that they are at any time the sum over the attempts.
+    """
+    tokens = _more(before.tokens, after.tokens)
+    usd = _more(before.usd, after.usd)
+    if tokens is None and usd is None:
+        return
+    for window in (EVER, day):
+        db.execute(
+            "INSERT INTO spending (day, agent, tokens, usd) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (day, agent) DO UPDATE SET"
+            " tokens = coalesce(tokens + excluded.tokens, tokens, excluded.tokens),"
+            " usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
+            (window, agent, tokens, usd),
+        )
+
+
+def _more(before: Number | None, after: Number | None) -> Number | None:
+    """The difference, ``None`` when there is none."""
+    if after is None or after == before:
+        return None
+    return after if before is None else after - before
 
 
 def commits_json(finished: Finished, commits: Sequence[str] | None) -> str | None:
@@ -121,6 +171,17 @@ def session_to_resume(attempts: Sequence[sqlite3.Row], agent_id: str) -> str | N
         return None
     session = attempts[0]["session_id"]
     return str(session) if session and resumable(Outcome(attempts[0]["outcome"])) else None
+
+
+def holder_of_session(db: sqlite3.Connection, task: str) -> str:
+    """Agent id of who can go on with the task's last session; empty for nobody."""
+    last = db.execute(
+        "SELECT agent_id, outcome, session_id FROM attempts"
+        " WHERE task = (SELECT seq FROM tasks WHERE id = ?) ORDER BY n DESC LIMIT 1",
+        (task,),
+    ).fetchall()
+    agent_id = str(last[0]["agent_id"]) if last else ""
+    return agent_id if session_to_resume(last, agent_id) else ""
 
 
 def in_words(attempt: sqlite3.Row) -> str:

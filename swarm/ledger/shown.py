@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from swarm.core.budget import NOTHING, Amount, left
 from swarm.ledger.interface import Attempt, Ledger, Task
 
 VERSION = 1
@@ -22,10 +23,16 @@ def rfc3339(at: float | None) -> str | None:
 
 
 def show_json(
-    ledger: Ledger, task_id: str, session_log: SessionLog, *, live: bool = True
+    ledger: Ledger,
+    task_id: str,
+    session_log: SessionLog,
+    *,
+    live: bool = True,
+    limit: Amount = NOTHING,
 ) -> dict[str, Any]:
     """One task in full, by its exact id; what is unknown is ``None``.  ``live``: a swarm runs.
 
+    ``limit`` is what it may spend where it was given no budget of its own.
     Raises :class:`~swarm.errors.UsageError` for an unknown id.
     """
     task = ledger.find(task_id)
@@ -36,6 +43,7 @@ def show_json(
         "answer": task.answer or None,
         "commits": None if task.commits is None else list(task.commits),
         "waits_for": [needed.id for needed in ledger.waits_for(task.id)] if task.blocked else [],
+        "budget": budget_json(ledger.spent_on(task.id), task.budget.or_else(limit)),
         "attempts": [_attempt(attempt, session_log) for attempt in ledger.attempts(task.id)],
     }
 
@@ -44,6 +52,15 @@ def list_json(ledger: Ledger, tasks: Sequence[Task], *, live: bool = True) -> di
     """Many tasks in short.  ``live``: a swarm runs."""
     rows = [_summary(task, ledger.reason(task.id, live=live)) for task in tasks]
     return {"version": VERSION, "tasks": rows}
+
+
+def budget_json(spent: Amount, limit: Amount) -> dict[str, Any]:
+    """What a task has spent, estimates included, and may still spend; null: unknown, no limit."""
+    rest = left(limit, spent)
+    return {
+        "tokens": {"limit": limit.tokens, "spent": spent.tokens, "left": rest.tokens},
+        "usd": {"limit": limit.usd, "spent": spent.usd, "left": rest.usd},
+    }
 
 
 def _summary(task: Task, reason: str | None) -> dict[str, Any]:
@@ -80,6 +97,8 @@ def _attempt(attempt: Attempt, session_log: SessionLog) -> dict[str, Any]:
             "cache_write_tokens": attempt.usage.cache_write_tokens,
         },
         "cost_usd": attempt.cost_usd,
+        "usage_estimated": attempt.estimated,
+        "estimate": {"tokens": attempt.estimate.tokens, "usd": attempt.estimate.usd},
         "started_at": rfc3339(attempt.started_at),
         "ended_at": rfc3339(attempt.ended_at),
         "log": str(session_log(attempt.task, attempt.n)),

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from swarm.core.budget import DAY_SECONDS, NOTHING, Amount, over
 from swarm.core.model import Outcome, TaskState, Usage, task_branch
 from swarm.errors import UsageError
 from swarm.ledger.database import Database
-from swarm.ledger.intake import MAX_TITLE, checked, one_line, plain
+from swarm.ledger.intake import MAX_TITLE, check_budget, checked, one_line, plain
 from swarm.ledger.interface import Claimed, Ledger, NewTask, Settlement, Task, Verdict
 from swarm.ledger.outcomes import Becomes, after_loss, becomes
 from swarm.ledger.queries import Clock, Queries, task_of
@@ -28,6 +29,7 @@ from swarm.ledger.rows import (
     known_row,
     needed,
     record_usage,
+    recount,
     release_dependents,
     row_of,
     session_to_resume,
@@ -36,6 +38,8 @@ from swarm.wire.lifeline import Finished
 
 MAX_REASON, MAX_ANSWER = 4000, 4000
 """Characters kept of what a report says."""
+MAX_LAST_WORDS = 1500
+"""Characters of what the last session said, for one that starts afresh."""
 EARLIER_ATTEMPTS = 10
 """How many earlier attempts a holder is told of, the newest."""
 
@@ -105,8 +109,8 @@ class SqliteLedger(Queries):
         task = free_id(db)
         cursor = db.execute(
             "INSERT INTO tasks (id, state, role, component, title, titled, priority, repo,"
-            " blocked, sender, sender_ref, created_at, updated_at)"
-            " VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " blocked, sender, sender_ref, token_budget, usd_budget, created_at, updated_at)"
+            " VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 task,
                 new.role,
@@ -118,6 +122,8 @@ class SqliteLedger(Queries):
                 blocked,
                 new.sender or None,
                 new.sender_ref,
+                new.budget.tokens,
+                new.budget.usd,
                 now,
                 now,
             ),
@@ -149,16 +155,23 @@ class SqliteLedger(Queries):
                 " WHERE task = ? ORDER BY n DESC LIMIT ?",
                 (row["seq"], EARLIER_ATTEMPTS),
             ).fetchall()
+        earlier = [in_words(attempt) for attempt in reversed(attempts)]
+        resumes = session_to_resume(attempts, agent_id)
+        if resumes is None and earlier and (said := one_line(row["answer"] or "", MAX_LAST_WORDS)):
+            earlier.append(f"its last words: {said}")  # who resumes remembers them
         return Claimed(
             task=task_of(row),
             fence=row["fence"],
             attempt=attempts[0]["n"] + 1 if attempts else 1,
             prompt=str(prompt[0]),
-            resume_session=session_to_resume(attempts, agent_id),
-            earlier=tuple(in_words(attempt) for attempt in reversed(attempts)),
+            resume_session=resumes,
+            earlier=tuple(earlier),
+            spent=self.spent_on(task),
         )
 
-    def begin(self, task: str, fence: int, agent: str, at: float) -> int | None:
+    def begin(
+        self, task: str, fence: int, agent: str, at: float, estimate: Amount = NOTHING
+    ) -> int | None:
         """See the interface."""
         with self._database.writing() as db:
             row = row_of(db, task)
@@ -167,7 +180,7 @@ class SqliteLedger(Queries):
             attempt = attempt_row(db, row["seq"], fence)
             if attempt is not None:
                 return int(attempt["n"])
-            number = self._start_attempt(db, row, agent, at)
+            number = self._start_attempt(db, row, agent, at, estimate)
             self._event(db, row["seq"], "begun", agent, fence)
         return number
 
@@ -185,8 +198,30 @@ class SqliteLedger(Queries):
             attempt = None if row is None else attempt_row(db, row["seq"], fence)
             if row is None or attempt is None or attempt["outcome"] is not None:
                 return False
-            record_usage(db, row["seq"], fence, usage, cost_usd, session_id)
+            record_usage(db, row["seq"], fence, usage, cost_usd, session_id, self._day())
         return True
+
+    def spent_elsewhere(self, finished: Finished, agent: str, estimate: Amount = NOTHING) -> None:
+        """See the interface."""
+        usage = finished.usage
+        with self._database.writing() as db:
+            added = db.execute(
+                "INSERT OR IGNORE INTO elsewhere (task, fence, agent, input_tokens, output_tokens,"
+                " cost_usd, estimate_tokens, estimate_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    finished.task,
+                    finished.fence,
+                    agent,
+                    usage.input_tokens,
+                    usage.output_tokens,
+                    finished.cost_usd,
+                    estimate.tokens,
+                    estimate.usd,
+                ),
+            )
+            if added.rowcount:
+                after = Amount(usage.tokens, finished.cost_usd).or_else(estimate)
+                recount(db, agent, NOTHING, after, self._day())
 
     def renew(self, task: str, fence: int) -> bool:
         """See the interface."""
@@ -336,7 +371,18 @@ class SqliteLedger(Queries):
                 self._event(db, row["seq"], "cancelled", row["agent"], row["fence"])
             return task_of(known_row(db, task))
 
-    def retry(self, task: str) -> Task:
+    def give_up(self, task: str, reason: str) -> bool:
+        """See the interface."""
+        with self._database.writing() as db:
+            row = row_of(db, task)
+            if row is None or row["state"] != TaskState.QUEUED:
+                return False
+            failed = Becomes(TaskState.FAILED)
+            self._settle_state(db, row["seq"], failed, plain(reason, MAX_REASON), self._clock())
+            self._event(db, row["seq"], "given_up", detail=reason[:MAX_REASON])
+        return True
+
+    def retry(self, task: str, budget: Amount = NOTHING) -> Task:
         """See the interface.
 
         The fence grows, so that a report of an attempt from before is stale: a session that a
@@ -347,6 +393,7 @@ class SqliteLedger(Queries):
             state, now = TaskState(row["state"]), self._clock()
             if not state.ended:
                 raise UsageError(f"{task} is {state}", "wait for its end, or cancel it first")
+            self._new_budget(db, row, budget)
             db.execute(
                 "UPDATE attempts SET outcome = 'cancelled', ended_at = ?, reason = ?"
                 " WHERE task = ? AND outcome IS NULL",
@@ -387,6 +434,16 @@ class SqliteLedger(Queries):
             )
         return changed.rowcount
 
+    def hasten(self, seconds: float) -> int:
+        """See the interface."""
+        with self._database.writing() as db:
+            changed = db.execute(
+                "UPDATE tasks INDEXED BY tasks_delayed SET not_before = not_before - ?"
+                " WHERE state = 'queued' AND not_before IS NOT NULL AND not_before > ?",
+                (seconds, self._clock()),
+            )
+        return changed.rowcount
+
     def note(self, key: str, text: str) -> None:
         """See the interface."""
         with self._database.writing() as db:
@@ -417,17 +474,40 @@ class SqliteLedger(Queries):
             ),
         )
 
+    def _day(self) -> int:
+        return int(self._clock() // DAY_SECONDS)
+
+    def _new_budget(self, db: sqlite3.Connection, row: sqlite3.Row, budget: Amount) -> None:
+        """Take the place of the old one; a task that cannot go on at all is refused here."""
+        check_budget(budget)
+        budget = budget.or_else(Amount(row["token_budget"], row["usd_budget"]))
+        if spent := over(self.spent_on(row["id"]), budget, str(row["id"])):
+            raise UsageError(spent, "give it more, with --token-budget or --usd-budget")
+        db.execute(
+            "UPDATE tasks SET token_budget = ?, usd_budget = ? WHERE seq = ?",
+            (budget.tokens, budget.usd, row["seq"]),
+        )
+
     def _start_attempt(
-        self, db: sqlite3.Connection, row: sqlite3.Row, agent: str, at: float | None
+        self,
+        db: sqlite3.Connection,
+        row: sqlite3.Row,
+        agent: str,
+        at: float | None,
+        estimate: Amount = NOTHING,
     ) -> int:
         (number,) = db.execute(
             "SELECT coalesce(max(n), 0) + 1 FROM attempts WHERE task = ?", (row["seq"],)
         ).fetchone()
         db.execute(
-            "INSERT INTO attempts (task, fence, n, agent, agent_id, started_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (row["seq"], row["fence"], number, agent, row["agent_id"], at),
+            "INSERT INTO attempts (task, fence, n, agent, agent_id, started_at,"
+            " estimate_tokens, estimate_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row["seq"], row["fence"], number, agent, row["agent_id"], at),
+                *(estimate.tokens, estimate.usd),
+            ),
         )
+        recount(db, agent, NOTHING, estimate, self._day())
         return int(number)
 
     def _end_attempt(self, db: sqlite3.Connection, seq: int, finished: Finished) -> None:
@@ -444,7 +524,13 @@ class SqliteLedger(Queries):
             ),
         )
         record_usage(
-            db, seq, finished.fence, finished.usage, finished.cost_usd, finished.session_id
+            db,
+            seq,
+            finished.fence,
+            finished.usage,
+            finished.cost_usd,
+            finished.session_id,
+            self._day(),
         )
 
     def _event(

@@ -39,6 +39,7 @@ def session_rules(
     read: Iterable[str] = (),
     write: Iterable[str] = (),
     hidden: Iterable[str] = (),
+    ports: tuple[int, ...] | None = None,
 ) -> LandlockRules:
     """The rules of one session.
 
@@ -46,7 +47,8 @@ def session_rules(
     (its program's install prefix, and absolute paths in it); ``borrowed`` the hub's ``objects``;
     ``read`` and ``write`` the role's and adapter's lists, ``~`` being ``HOME`` of the *person* and
     already resolved by the caller; ``hidden`` what no derived grant may contain: ``AGENTCTL_HOME``,
-    the workspace, the person's home.  The role's own lists are obeyed as they are.
+    the workspace, the person's home.  The role's own lists are obeyed as they are;
+    ``ports`` is its ``network``.
     """
     path = env.get("PATH", "")
     words = list(programs)
@@ -64,6 +66,7 @@ def session_rules(
         read=tuple(dict.fromkeys((*SYSTEM, *safe, *notes, *borrowed, *read))),
         write=tuple(dict.fromkeys((repo, out, tmp, state, *write))),
         devices=DEVICES,
+        ports=ports,
     )
 
 

@@ -11,19 +11,22 @@ import gc
 import os
 import select
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import msgspec
 
 from swarm.core.model import Containment
-from swarm.sandbox import kernel, trees
+from swarm.sandbox import cgroups, kernel, mounts, trees
+from swarm.sandbox.cgroups import Group
 from swarm.sandbox.landlock import LandlockRules
 from swarm.sandbox.steps import (
     KILL_SIGNAL,
+    NOTHING_SPECIAL,
     Ends,
+    Nature,
     Orders,
     Step,
     Steps,
@@ -50,6 +53,10 @@ class Plan:
     user_ns: bool | None
     landlock: LandlockRules | None
     tmp: str
+    group: Group | None = None
+    inside: bool = False
+    """It was born in the group."""
+    nature: Nature = NOTHING_SPECIAL
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,9 +73,13 @@ def keep(plan: Plan) -> NoReturn:
     code = 1
     try:
         _be_born(plan)
+        if plan.group is not None and not plan.inside:
+            cgroups.join(plan.group)  # before anything of the session is started
         rung = _enter_namespaces(plan)
         if rung is Containment.PID_NAMESPACE:
             _keep_namespace(plan)
+        elif rung is Containment.CGROUP and plan.group is not None:
+            _keep_group(plan, plan.group)
         else:
             _keep_descent(plan)
         code = 0
@@ -79,13 +90,21 @@ def keep(plan: Plan) -> NoReturn:
         os._exit(code)
 
 
-def enter_namespaces(containment: Containment | None, user_ns: bool | None) -> Containment:
+def enter_namespaces(
+    containment: Containment | None, user_ns: bool | None, *, grouped: bool = False
+) -> Containment:
     """Unshare so that the next child is init of a PID namespace, or say what is left to use.
 
-    Raises ``OSError`` when ``containment`` asks for a namespace and none can be had.
+    ``grouped``: there is a cgroup to use.  Raises ``OSError`` when ``containment`` asks for what
+    cannot be had.
     """
-    if containment in (Containment.DESCENT, Containment.CGROUP):
+    rest = Containment.CGROUP if grouped else Containment.DESCENT
+    if containment is Containment.DESCENT:
         return Containment.DESCENT
+    if containment is Containment.CGROUP:
+        if not grouped:
+            raise OSError(errno.ENOTSUP, "there is no cgroup to use")
+        return rest
     attempts = {None: (False, True), True: (True,), False: (False,)}[user_ns]
     refused = OSError(errno.EPERM, "namespaces are refused")
     for with_user in attempts:
@@ -104,7 +123,7 @@ def enter_namespaces(containment: Containment | None, user_ns: bool | None) -> C
         return Containment.PID_NAMESPACE
     if containment is Containment.PID_NAMESPACE:
         raise refused
-    return Containment.DESCENT
+    return rest
 
 
 def own_proc() -> None:
@@ -154,7 +173,7 @@ def _be_born(plan: Plan) -> None:
 
 
 def _enter_namespaces(plan: Plan) -> Containment:
-    rung = enter_namespaces(plan.containment, plan.user_ns)
+    rung = enter_namespaces(plan.containment, plan.user_ns, grouped=plan.group is not None)
     if rung is Containment.PID_NAMESPACE:
         die_with(plan.parent, signal.SIGKILL)  # new credentials may have cleared it
     return rung
@@ -180,6 +199,27 @@ def _keep_namespace(plan: Plan) -> None:
 
 def _keep_descent(plan: Plan) -> None:
     """Root of a tree without a namespace: adopts its orphans, kills until there are none."""
+    here = os.getpid()
+    _keep_rooted(
+        plan,
+        Containment.DESCENT,
+        plan.nature,
+        lambda: bool(trees.signal_tree(here, signal.SIGKILL)),
+    )
+
+
+def _keep_group(plan: Plan, group: Group) -> None:
+    """The same, where a cgroup knows the tree: nothing leaves it by forking."""
+    here = (os.getpid(),)
+    cgroups.make_cage(group)
+    caged = plan.nature._replace(caged=group)
+    _keep_rooted(plan, Containment.CGROUP, caged, lambda: bool(cgroups.kill(group, spare=here)))
+
+
+def _keep_rooted(
+    plan: Plan, rung: Containment, nature: Nature, kill_all: Callable[[], bool]
+) -> None:
+    """``kill_all`` kills every process of the tree it can find, and says whether there were any."""
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     die_with(plan.parent, KILL_SIGNAL)  # it must outlive the caller to take the tree along
     here = os.getpid()
@@ -188,16 +228,19 @@ def _keep_descent(plan: Plan) -> None:
     def obey(number: int) -> None:
         nonlocal killing
         killing = killing or number == KILL_SIGNAL
-        trees.signal_tree(here, signal.SIGKILL if killing else signal.SIGTERM)
+        if killing:
+            kill_all()
+        else:
+            trees.signal_tree(here, signal.SIGTERM)
 
     orders = Orders(obey)
-    _tell(plan.ends, Answer(here, trees.start_time(here) or 0, Containment.DESCENT.value))
+    _tell(plan.ends, Answer(here, trees.start_time(here) or 0, rung.value))
     os.close(plan.ends.report)
-    run_steps(Steps(plan.steps, plan.ends, here, plan.landlock, None, orders))
+    run_steps(Steps(plan.steps, plan.ends, here, plan.landlock, None, orders, nature))
     for fd in plan.ends[:3]:
         os.close(fd)
-    while _has_children():
-        trees.signal_tree(here, signal.SIGKILL)
+    while _has_children() or (rung is Containment.CGROUP and kill_all()):
+        kill_all()
         # A look at /proc can miss what is forked meanwhile: look again, and at each death.
         signal.sigtimedwait({signal.SIGCHLD}, _LOOK_SECONDS)
 
@@ -237,7 +280,7 @@ def _init(plan: Plan, lives: int) -> NoReturn:
     host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     landlock = _own_mounts(plan)
     orders = Orders(lambda number: _send(-1, number))
-    run_steps(Steps(plan.steps, plan.ends, 1, landlock, host_proc, orders))
+    run_steps(Steps(plan.steps, plan.ends, 1, landlock, host_proc, orders, plan.nature))
     os._exit(0)
 
 
@@ -253,12 +296,14 @@ def _own_mounts(plan: Plan) -> LandlockRules | None:
     except OSError:
         return rules
     try:
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV
-        kernel.mount("tmpfs", PRIVATE_SHM, "tmpfs", flags, "mode=1777")
+        mounts.own_shared_memory(PRIVATE_SHM)
         if rules is not None:
-            rules = LandlockRules(rules.read, (*rules.write, PRIVATE_SHM), rules.devices)
+            rules = replace(rules, write=(*rules.write, PRIVATE_SHM))
     except OSError:
         pass  # no shared memory of its own: none is granted
+    if rules is not None:
+        mounts.hide_sockets((*rules.read, *rules.write))
+        mounts.hide_secrets()
     if plan.tmp and rules is not None and not _in_tmp(plan, rules):
         with suppress(OSError):  # TMPDIR names the private one all the same
             kernel.mount(plan.tmp, _PRIVATE_TMP, None, kernel.MS_BIND)

@@ -1,7 +1,8 @@
-"""A Landlock ruleset over paths: what is not granted cannot be opened, made or removed.
+"""A Landlock ruleset: what is not granted cannot be opened, made, removed or connected to.
 
 Applied in the child between fork and exec, never by a shell (rules, "The sandbox").  It does not
-stop ``connect()`` to a unix socket; the control socket asks for a token for that reason.
+stop ``connect()`` to a unix socket; the control socket asks for a token for that reason.  Of the
+network it knows TCP alone: UDP is open to every session.
 """
 
 from __future__ import annotations
@@ -28,8 +29,15 @@ MAKE_SYM = 1 << 12
 REFER = 1 << 13
 TRUNCATE = 1 << 14
 IOCTL_DEV = 1 << 15
+BIND_TCP = 1 << 0
+CONNECT_TCP = 1 << 1
 SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0
 SCOPE_SIGNAL = 1 << 1
+MINIMUM_ABI = 1
+NETWORK_ABI = 4
+"""From here on TCP ports can be granted."""
+SCOPE_ABI = 6
+"""From here on signals and abstract unix sockets stay inside."""
 
 _FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 """Rights that make sense for a file; a rule on a file may hold no others."""
@@ -52,6 +60,10 @@ class LandlockRules:
     """Read-write; device nodes cannot be made there."""
     devices: tuple[str, ...] = ()
     """Device nodes, or directories of them: read, write and ioctl."""
+    ports: tuple[int, ...] | None = None
+    """TCP ports that may be connected to, ``None``: any.  With a list no known port can be listened
+    on either, only one that the kernel picks (bind to 0): a session must not stand in for a
+    service of the machine."""
 
 
 def handled(abi: int) -> int:
@@ -70,14 +82,19 @@ def restrict(rules: LandlockRules) -> bool:
     """Put the calling process under ``rules`` for good; ``False`` when the kernel has no Landlock.
 
     ``no_new_privs`` must be set.  Raises ``OSError`` when the kernel refuses.  From ABI 6 on,
-    signals and abstract unix sockets do not leave the sandbox either.
+    signals and abstract unix sockets do not leave the sandbox either; ports are left out below
+    ABI 4: who must have them asks first.
     """
     abi = kernel.landlock_abi()
     if abi == 0:
         return False
     attr = kernel.RulesetAttr(handled_access_fs=handled(abi))
     size = 8
-    if abi >= 6:
+    ports = rules.ports if abi >= NETWORK_ABI else None
+    if ports is not None:
+        attr.handled_access_net = BIND_TCP | CONNECT_TCP
+        size = 16
+    if abi >= SCOPE_ABI:
         attr.scoped = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL
         size = 24
     ruleset = kernel.landlock_create(attr, size)
@@ -89,6 +106,10 @@ def restrict(rules: LandlockRules) -> bool:
         ):
             for path in paths:
                 _allow(ruleset, path, rights & handled(abi))
+        if ports is not None:
+            kernel.landlock_allow_port(ruleset, 0, BIND_TCP)
+            for port in ports:
+                kernel.landlock_allow_port(ruleset, port, CONNECT_TCP)
         kernel.landlock_restrict(ruleset)
     finally:
         os.close(ruleset)

@@ -25,9 +25,10 @@ import msgspec
 
 from swarm.core.model import Containment
 from swarm.errors import SessionError, SpawnError
-from swarm.sandbox import keeper, trees
+from swarm.sandbox import cgroups, keeper, kernel, trees
+from swarm.sandbox.cgroups import Group
 from swarm.sandbox.landlock import LandlockRules
-from swarm.sandbox.steps import KILL_SIGNAL, Ends, Step
+from swarm.sandbox.steps import KILL_SIGNAL, Ends, Nature, Step
 
 _ANSWER_SECONDS = 10.0
 """The keeper answers in about a millisecond; this only bounds a machine that has stopped."""
@@ -58,6 +59,13 @@ class Confinement:
     ``/tmp`` when nothing that is granted lies there."""
     user_ns: bool | None = None
     """Make a user namespace too.  ``None``: only when a PID namespace cannot be had without."""
+    group: Group | None = None
+    """The cgroup the whole tree is put in, made by the caller and removed by :func:`reap`: it keeps
+    the limits, and the tree together where there is no namespace."""
+    nice: int = 0
+    """Lowers the priority of every step so much."""
+    oom_score: int = 0
+    """Added to every step's ``oom_score_adj``, see ``swarm.sandbox.oom``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +88,14 @@ class Tree:
     """Start time of ``tree_pid``, clock ticks since boot."""
     containment: Containment
     marker: str
+    group: Group | None = None
 
     @property
     def id(self) -> trees.TreeId:
         """What somebody else needs to end this tree."""
-        return trees.TreeId(self.tree_pid, self.tree_start, self.containment, self.marker)
+        return trees.TreeId(
+            self.tree_pid, self.tree_start, self.containment, self.marker, self.group
+        )
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -151,6 +162,7 @@ def launch(command: Command, prelude: Sequence[Command], confinement: Confinemen
         tree_start=answer.tree_start,
         containment=Containment(answer.containment),
         marker=confinement.marker,
+        group=confinement.group,
     )
 
 
@@ -171,15 +183,17 @@ def reap(tree: Tree) -> int:
 
     Call it once the pidfd is readable.  In a namespace nothing survives.  Without one, a session
     that killed its keeper may have left some behind: they are killed here as far as they can be
-    found.
+    found.  The tree's cgroup is emptied and removed.
     """
     os.waitpid(tree.pid, 0)
     _close([tree.pidfd, tree.stdout, tree.stderr, tree.status])
-    if tree.containment is Containment.PID_NAMESPACE:
-        return 0
-    left = len(trees.survivors(tree.id))
-    if left:
-        trees.destroy(tree.id)
+    left = 0
+    if tree.containment is not Containment.PID_NAMESPACE:
+        left = len(trees.survivors(tree.id))
+        if left:
+            trees.destroy(tree.id)
+    if tree.group is not None:
+        cgroups.remove(tree.group)
     return left
 
 
@@ -193,7 +207,7 @@ def _fork(ends: Ends, steps: tuple[Step, ...], confinement: Confinement) -> int:
     # No handler of the caller may run on the other side, nor write to its wake-up descriptor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
+        pid, inside = _born(confinement.group)
         if pid == 0:
             keeper.keep(
                 keeper.Plan(
@@ -204,11 +218,26 @@ def _fork(ends: Ends, steps: tuple[Step, ...], confinement: Confinement) -> int:
                     user_ns=confinement.user_ns,
                     landlock=confinement.landlock,
                     tmp=confinement.tmp,
+                    group=confinement.group,
+                    inside=inside,
+                    nature=Nature(confinement.nice, confinement.oom_score),
                 )
             )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid
+
+
+def _born(group: Group | None) -> tuple[int, bool]:
+    """Fork; and whether the child is in the group already."""
+    if group is not None and group.unified:
+        with suppress(OSError):  # an older kernel: the keeper joins by itself
+            folder = os.open(group.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return kernel.fork_into(folder), True
+            finally:
+                os.close(folder)
+    return os.fork(), False
 
 
 def _marked(command: Command, confinement: Confinement) -> Step:

@@ -1,21 +1,25 @@
-"""What this machine can hold and hide, tried out rather than guessed: for ``doctor``, ``status``.
+"""What this machine can hold, hide and limit, tried out rather than guessed.
 
-The result is what :func:`swarm.sandbox.launch.launch` will do on its own with no rung asked for.
+For ``doctor`` and ``status``.  The result is what :func:`swarm.sandbox.launch.launch` will do on
+its own with no rung asked for.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from swarm.core.model import Containment
 from swarm.sandbox import kernel
+from swarm.sandbox.cgroup_place import NOWHERE, Place
 from swarm.sandbox.keeper import enter_namespaces, own_proc
+from swarm.sandbox.landlock import MINIMUM_ABI, NETWORK_ABI, SCOPE_ABI
 
 _PID_NAMESPACE = 1
 _OWN_PROC = 2
-MINIMUM_ABI = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,32 @@ class Capabilities:
     own_proc: bool
     """Whether a session sees only its own processes in ``/proc``."""
     landlock_abi: int
-    """0: no file-system sandbox; from 6 on, signals stay inside too."""
+    """0: no file-system sandbox."""
+    place: Place = NOWHERE
+    """Where sessions get cgroups of their own."""
 
     @property
     def sandboxed(self) -> bool:
         """Whether ``sandbox: required`` may promote."""
         return self.landlock_abi >= MINIMUM_ABI
+
+    ALL_COVERED: ClassVar[Mapping[str, int]] = {
+        "files": MINIMUM_ABI,
+        "TCP ports": NETWORK_ABI,
+        "signals": SCOPE_ABI,
+        "abstract sockets": SCOPE_ABI,
+    }
+    """What a session can be kept from, in words for people → the Landlock ABI that can."""
+
+    @property
+    def landlock_covers(self) -> tuple[str, ...]:
+        """What of it this kernel can."""
+        return tuple(what for what, abi in self.ALL_COVERED.items() if self.landlock_abi >= abi)
+
+    @property
+    def limits_by(self) -> str:
+        """``cgroup-v2``, ``cgroup-v1`` or ``sampling``."""
+        return self.place.limits_by
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -47,10 +71,17 @@ class Capabilities:
                 "(sysctl kernel.unprivileged_userns_clone=1, "
                 "kernel.apparmor_restrict_unprivileged_userns=0)"
             )
+        elif self.containment is Containment.CGROUP:
+            found.append(
+                "no PID namespaces: a cgroup holds sessions together, and they see the machine's "
+                "/proc and sockets; allow unprivileged user namespaces "
+                "(sysctl kernel.unprivileged_userns_clone=1, "
+                "kernel.apparmor_restrict_unprivileged_userns=0)"
+            )
         elif not self.own_proc:
             found.append(
-                "sessions see the machine's /proc: mounting another one is refused, "
-                "as in a container that masks /proc"
+                "sessions see the machine's /proc, as another one is refused; in a container allow "
+                "it, e.g. docker run --security-opt systempaths=unconfined"
             )
         if not self.sandboxed:
             found.append(
@@ -60,8 +91,11 @@ class Capabilities:
         return tuple(found)
 
 
-def what_holds() -> Capabilities:
-    """Try it in a child process; takes a few milliseconds.  The caller must be single-threaded."""
+def what_holds(place: Place = NOWHERE) -> Capabilities:
+    """Try it in a child process; takes a few milliseconds.  The caller must be single-threaded.
+
+    ``place`` is where cgroups can be made, as ``cgroup_place`` found out.
+    """
     for user_ns in (False, True):
         got = _try(user_ns)
         if got & _PID_NAMESPACE:
@@ -70,8 +104,10 @@ def what_holds() -> Capabilities:
                 user_ns,
                 bool(got & _OWN_PROC),
                 kernel.landlock_abi(),
+                place,
             )
-    return Capabilities(Containment.DESCENT, False, False, kernel.landlock_abi())
+    rung = Containment.CGROUP if place.version else Containment.DESCENT
+    return Capabilities(rung, False, False, kernel.landlock_abi(), place)
 
 
 def _try(user_ns: bool) -> int:

@@ -15,14 +15,22 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from swarm.sandbox import kernel
+from swarm.sandbox import cgroups, kernel, oom
+from swarm.sandbox.cgroups import Group
 from swarm.sandbox.landlock import LandlockRules, restrict
 from swarm.sandbox.programs import find_program
+from swarm.sandbox.sockets import restrict_sockets
 
 KILL_SIGNAL = signal.SIGUSR1
 """Asks the keeper to kill the tree and to stay until it is empty."""
 ORDERS = frozenset({signal.SIGTERM, KILL_SIGNAL})
 _NOWHERE = "no such program"
+ROOT_KEEPS = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31})
+"""Capabilities a sandboxed session of root keeps: chown, dac_override, fowner, fsetid, kill,
+setgid, setuid, setpcap, net_bind_service, sys_chroot, setfcap.
+
+As in a common container, without raw sockets and device nodes.  The others reach around files:
+loading modules or BPF programs, tracing, mounting, opening by handle."""
 _NOT_STARTED = 127
 """Exit status of a step that did not reach its exec, as shells have it."""
 
@@ -33,6 +41,20 @@ class Step(NamedTuple):
     argv: tuple[str, ...]
     cwd: str
     env: Mapping[str, str]
+
+
+class Nature(NamedTuple):
+    """What each step is born as, beside its environment."""
+
+    nice: int = 0
+    """Added to its priority: 10 gives way to everything else."""
+    oom_score: int = 0
+    """Added to ``oom_score_adj``: the kernel takes the largest first when memory runs out."""
+    caged: Group | None = None
+    """Group whose cage it is put in; a namespace needs none."""
+
+
+NOTHING_SPECIAL = Nature()
 
 
 class Ends(NamedTuple):
@@ -79,6 +101,7 @@ class Steps(NamedTuple):
     host_proc: int | None
     """Descriptor of the caller's ``/proc``; ``None``: its pids are ours."""
     orders: Orders
+    nature: Nature = NOTHING_SPECIAL
 
 
 def run_steps(work: Steps) -> None:
@@ -174,6 +197,7 @@ def _become(work: Steps, step: Step, stdout: int, tells: int) -> NoReturn:
         os.dup2(stdout, 1, inheritable=True)
         os.dup2(work.ends.stderr, 2, inheritable=True)
         os.umask(0o077)
+        _take_nature(work.nature)
         seen = str(_seen_pid(work)).encode()
         os.chdir(step.cwd)
         program = find_program(step.argv[0], step.env.get("PATH", ""))
@@ -182,6 +206,10 @@ def _become(work: Steps, step: Step, stdout: int, tells: int) -> NoReturn:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if work.landlock is not None:
             restrict(work.landlock)
+            if work.landlock.ports is not None:
+                restrict_sockets()
+            if os.geteuid() == 0:
+                kernel.keep_capabilities(ROOT_KEEPS)
         os.write(tells, seen)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execve(program, step.argv, step.env)  # noqa: S606 - no shell is the point
@@ -191,6 +219,15 @@ def _become(work: Steps, step: Step, stdout: int, tells: int) -> NoReturn:
         os.write(tells, b"\n" + repr(error).encode(errors="replace")[:2000])
     finally:
         os._exit(_NOT_STARTED)
+
+
+def _take_nature(nature: Nature) -> None:
+    if nature.caged is not None:
+        cgroups.join(nature.caged, cage=True)
+    if nature.nice:
+        os.nice(nature.nice)
+    if nature.oom_score:
+        oom.worsen(nature.oom_score)
 
 
 def _seen_pid(work: Steps) -> int:

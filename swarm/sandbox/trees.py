@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from swarm.core.model import Containment
+from swarm.sandbox import cgroups
+from swarm.sandbox.cgroups import Group
 
 MARKER = "AGENTCTL_TREE"
 """Environment variable that every process of a session is born with."""
@@ -30,6 +31,8 @@ class TreeId:
     containment: Containment
     marker: str
     """Value of ``AGENTCTL_TREE`` in it, see :func:`marker`."""
+    cgroup: Group | None = None
+    """The group it was put in, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +68,13 @@ def survivors(tree: TreeId) -> list[int]:
     """The pids of ``tree`` that still live; empty means the tree is gone.
 
     A namespace's init is reaped, or a zombie, only after everything in it: then nothing is left.
-    Without namespaces what cleared its environment *and* lost its parents is not found (rules,
-    "The session's tree": best effort).
+    A cgroup lists what is in it.  Without either what cleared its environment *and* lost its
+    parents is not found (rules, "The session's tree": best effort).
     """
-    processes = _processes()
-    root = processes.get(tree.pid)
-    found: list[int] = []
-    if root is not None and root.start == tree.start and root.state not in "ZX":
-        found = [tree.pid, *_below(processes, [tree.pid])]
-    if tree.containment is Containment.PID_NAMESPACE and tree.pid:
-        return found
-    marked = [pid for pid in _marked(tree.marker) if pid not in found]
-    return [*found, *marked, *(p for p in _below(processes, marked) if p not in found)]
+    found = list(_found(tree))
+    if tree.cgroup is not None and not _namespaced(tree):
+        found += [p for p in cgroups.members(tree.cgroup) if p not in found and _lives(p)]
+    return found
 
 
 def destroy(tree: TreeId) -> None:
@@ -84,11 +82,13 @@ def destroy(tree: TreeId) -> None:
 
     Raises nothing: what cannot be killed is still there for :func:`survivors` to tell.
     """
-    left = survivors(tree)
-    if tree.containment is not Containment.PID_NAMESPACE and len(left) > 1 and tree.pid in left:
-        left.remove(tree.pid)  # the keeper adopts orphans: it goes last, or they get away
-    for pid in left:
-        _kill(pid)
+    if tree.cgroup is not None and not _namespaced(tree):
+        cgroups.kill(tree.cgroup)
+    left = _found(tree)
+    if not _namespaced(tree) and len(left) > 1:
+        left.pop(tree.pid, None)  # the keeper adopts orphans: it goes last, or they get away
+    for pid, start in left.items():
+        send(pid, start, signal.SIGKILL)
 
 
 def sweep(home_id: str) -> list[int]:
@@ -96,40 +96,65 @@ def sweep(home_id: str) -> list[int]:
 
     For what a killed predecessor left behind; call again until it returns none.
     """
-    marked = _marked(f"{home_id}:", prefix=True)
-    found = [*marked, *descendants(marked)]
-    for pid in found:
-        _kill(pid)
-    return found
+    processes = _processes()
+    found = _marked(f"{home_id}:", prefix=True)
+    found |= {pid: processes[pid].start for pid in _below(processes, list(found))}
+    for pid, start in found.items():
+        send(pid, start, signal.SIGKILL)
+    return list(found)
 
 
 def signal_tree(root: int, number: int) -> int:
     """Signal every descendant of ``root``, not itself; returns how many there were."""
-    below = descendants([root])
+    processes = _processes()
+    below = _below(processes, [root])
     for pid in below:
-        _send(pid, number)
+        send(pid, processes[pid].start, number)
     return len(below)
 
 
-def _kill(pid: int) -> None:
-    """Kill the process that has ``pid`` now, even if the pid is given away while we do."""
-    before = start_time(pid)
+def send(pid: int, start: int, number: int) -> bool:
+    """Signal the process that has ``pid`` and started at ``start``, no other; whether it was there.
+
+    The descriptor is opened before the start time is looked at: what it names from then on is the
+    process that was looked at, or one that is gone.
+    """
     try:
         fd = os.pidfd_open(pid)
     except OSError:
-        return  # it is gone already
+        return False  # it is gone already
     try:
-        if before is not None and start_time(pid) == before:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        if start_time(pid) != start:
+            return False
+        signal.pidfd_send_signal(fd, number)
     except OSError:
-        pass  # gone in between, or not ours to kill: survivors() tells
+        return False  # gone in between, or not ours to signal: survivors() tells
     finally:
         os.close(fd)
+    return True
 
 
-def _send(pid: int, number: int) -> None:
-    with suppress(OSError):  # gone in between
-        os.kill(pid, number)
+def _namespaced(tree: TreeId) -> bool:
+    return tree.containment is Containment.PID_NAMESPACE and tree.pid > 0
+
+
+def _found(tree: TreeId) -> dict[int, int]:
+    """Pid and start time of what lives of ``tree``, as far as ``/proc`` tells."""
+    processes = _processes()
+    root = processes.get(tree.pid)
+    found: dict[int, int] = {}
+    if root is not None and root.start == tree.start and root.state not in "ZX":
+        found = {pid: processes[pid].start for pid in (tree.pid, *_below(processes, [tree.pid]))}
+    if _namespaced(tree):
+        return found
+    marked = _marked(tree.marker)
+    found |= marked
+    return found | {pid: processes[pid].start for pid in _below(processes, list(marked))}
+
+
+def _lives(pid: int) -> bool:
+    found = _stat(pid)
+    return found is not None and found.state not in "ZX"
 
 
 def _below(processes: Mapping[int, _Proc], roots: Iterable[int]) -> list[int]:
@@ -176,13 +201,14 @@ def _stat(pid: int) -> _Proc | None:
     return _Proc(int(fields[1]), fields[0].decode(), int(fields[19]))
 
 
-def _marked(value: str, prefix: bool = False) -> list[int]:
-    """Pids whose initial environment holds the marker; those of others cannot be read."""
+def _marked(value: str, prefix: bool = False) -> dict[int, int]:
+    """Pid and start time of those whose initial environment holds the marker."""
     wanted = f"{MARKER}={value}".encode()
-    found = []
+    found = {}
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
+        before = _stat(int(name))
         try:
             with open(f"/proc/{name}/environ", "rb") as file:
                 environ = file.read(1 << 20).split(b"\0")
@@ -190,6 +216,8 @@ def _marked(value: str, prefix: bool = False) -> list[int]:
             continue
         if any(entry.startswith(wanted) if prefix else entry == wanted for entry in environ):
             process = _stat(int(name))
-            if process is not None and process.state not in "ZX":
-                found.append(int(name))
+            if process is None or before is None or process.state in "ZX":
+                continue
+            if process.start == before.start:  # else the environment was another's
+                found[int(name)] = process.start
     return found

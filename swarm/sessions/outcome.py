@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from swarm.core.model import Outcome
 from swarm.sessions.model import Problem, ProblemKind, Summary, one_line, shortened
 from swarm.sessions.reset import reset_time
+from swarm.sessions.trouble import session_is_gone
 
 MAX_REASON = 300
 """Characters of a reason: one line in a table or a chat message."""
@@ -18,6 +19,7 @@ MAX_REASON = 300
 MAX_RESULT = 4_000
 """Characters of the result that are kept (``wire.lifeline.Finished``)."""
 
+SESSION_GONE = "the CLI has its earlier session no more"
 MAX_QUESTION = 2_000
 """Characters of a question asked of a person."""
 
@@ -40,6 +42,8 @@ class Evidence:
     end_reason: str = ""
     commits: int = 0
     """Commits on the task's branch: named in the reason, as work that is kept."""
+    resumed: bool = False
+    """It was to go on with an earlier session of the CLI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ class Verdict:
     """A question waits; ``reason`` holds it."""
     retry_at: float | None = None
     """Unix seconds at which a quota ends, when the provider said."""
+
+    @property
+    def session_gone(self) -> bool:
+        """The session it was to go on with is there no more: none is to be resumed."""
+        return self.outcome is Outcome.LOST and self.reason.startswith(SESSION_GONE)
 
 
 def decide(evidence: Evidence, now: float, utc_offset: float) -> Verdict:
@@ -109,7 +118,17 @@ def _outcome(evidence: Evidence) -> tuple[Outcome, str]:
         return Outcome.DENIED, _line(summary.denied)
     if told is None and not evidence.tells_result and evidence.exit_status == 0:
         return Outcome.SUCCEEDED, ""
-    return Outcome.FAILED, _line(_why_failed(evidence))
+    why = _why_failed(evidence)
+    if _session_gone(evidence, why):
+        # Nothing was tried, so nothing has failed: the next attempt starts afresh.
+        return Outcome.LOST, _line(f"{SESSION_GONE}: {why}")
+    return Outcome.FAILED, _line(why)
+
+
+def _session_gone(evidence: Evidence, why: str) -> bool:
+    summary = evidence.summary
+    idle = not (summary.tool_calls or summary.last_text or summary.denied)
+    return evidence.resumed and idle and session_is_gone(why)
 
 
 _BY_KIND = {ProblemKind.QUOTA: Outcome.QUOTA, ProblemKind.OVERFLOW: Outcome.OVERFLOW}

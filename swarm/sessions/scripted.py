@@ -38,6 +38,9 @@ no directive at all it writes a small note named after the task and commits it.
               alloc MB              hold so much memory
   once        once DIRECTIVE        only in the first attempt at the task
 
+Asked to "Reply with the single word …" it does that.  While the file that the environment variable
+SCRIPTED_QUOTA names is there, every run ends as by `quota` and what the file holds: a provider.
+
 It prints the stream format of `claude -p --output-format stream-json --verbose`.  Paths stay
 inside the working directory and the out directory.
 
@@ -54,6 +57,7 @@ import sys
 import time
 from collections.abc import Callable
 
+REPLY = "Reply with the single word "
 _RETRY_EVERY = 0.05
 """Seconds between two retries of ``retrying``: a test need not wait for real ones."""
 
@@ -463,6 +467,16 @@ def section(prompt: str) -> str:
     return "\n".join(lines[starts[0] + 1 : ends[-1]])
 
 
+def refuse(run: Run) -> None:
+    """End the run where the provider's quota is used up."""
+    try:
+        with open(os.environ.get("SCRIPTED_QUOTA", ""), encoding="utf-8") as file:
+            resets = file.read().strip()
+    except OSError:
+        return
+    do_quota(run, resets)
+
+
 def perform(run: Run, prompt: str) -> int:
     """Do what ``prompt`` says; the exit status."""
     task = section(prompt)
@@ -470,6 +484,10 @@ def perform(run: Run, prompt: str) -> int:
     run.begin()
     found = [d for d in map(directive, task.split("\n")) if d is not None]
     try:
+        refuse(run)
+        if task.startswith(REPLY):
+            run.answer = task[len(REPLY) :].strip().rstrip(".")
+            found = [(do_print, "0")]
         for verb, rest in found:
             verb(run, rest)
         if not found:

@@ -29,6 +29,12 @@ _SERVER = re.compile(
 )
 _STATUS = re.compile(r"\b(?:status(?: code)?[:= ]+|error[: ]+|\()(?P<status>[45]\d\d)\b", re.I)
 
+_GONE = re.compile(
+    r"no conversation found|no rollout found|(?:session|thread|conversation) .{0,80}not found"
+    r"|(?:session|thread|conversation) not found",
+    re.IGNORECASE,
+)
+
 MAX_LOOKED_AT = 4_000
 """Characters of an error text that are searched."""
 
@@ -52,3 +58,8 @@ def kind_of(text: str, status: int | None = None) -> ProblemKind:
     if status is None and _SERVER.search(text):
         return ProblemKind.SERVER
     return ProblemKind.OTHER
+
+
+def session_is_gone(text: str) -> bool:
+    """Whether a CLI says that it does not know the session it was to go on with (recorded)."""
+    return _GONE.search(text[:MAX_LOOKED_AT]) is not None

@@ -30,12 +30,19 @@ from swarm.spawner.git import (
     trusted_environment,
 )
 from swarm.spawner.refs import beneath, read_ref, symbolic_head
-from swarm.spawner.workspace import CLONE, IN_USE, Workspace, clone_problem, set_aside
+from swarm.spawner.workspace import (
+    CLONE,
+    CLONE_CONFIG,
+    IN_USE,
+    Workspace,
+    clone_problem,
+    set_aside,
+)
 
 MODES = ("shared", "copy")
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Errors of the disk, which say nothing of the clone."""
-_CONFIG = "clone.config"
+_CONFIG = CLONE_CONFIG
 """``.agentctl/clone.config``: ``repo/.git/config`` as it was when the clone was made."""
 _UNFINISHED = (
     "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "SQUASH_MSG", "CHERRY_PICK_HEAD",
@@ -99,13 +106,13 @@ def mark_in_use(workspace: Workspace) -> None:
 
 
 def mark_saved(workspace: Workspace, repo: str = "") -> None:
-    """What a session left uncommitted is a commit now, or there was nothing."""
+    """What a session left is in the hub now, or there was nothing."""
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(os.path.dirname(repo) if repo else workspace.private, IN_USE))
 
 
 def is_in_use(workspace: Workspace, repo: str = "") -> bool:
-    """Whether what a session left in the clone may not be committed yet."""
+    """Whether what a session left in the clone may not be in the hub yet."""
     return os.path.lexists(
         os.path.join(os.path.dirname(repo) if repo else workspace.private, IN_USE)
     )

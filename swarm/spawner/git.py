@@ -13,6 +13,7 @@ import select
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -152,23 +153,19 @@ def run_git(command: GitCommand) -> bytes:
 def try_git(command: GitCommand) -> Ran:
     """Run to the end, whatever its exit.
 
-    Raises :class:`~swarm.errors.GitError` when git is not there, takes longer than its limit or
-    prints more than :data:`MAX_OUTPUT`.
+    Raises :class:`~swarm.errors.GitError` when git is not there or cannot be started, takes longer
+    than its limit or prints more than :data:`MAX_OUTPUT`.
     """
     program = find_program(command.argv[0], command.env.get("PATH", ""))
     if program is None:
         raise GitError("git is not on PATH", "install git")
     if not os.path.isdir(command.cwd):
         raise GitError(f"{command.cwd} is no directory")
-    out_r, out_w = os.pipe()
-    err_r, err_w = os.pipe()
-    stdin = _stdin(command.stdin)
     try:
-        try:
-            pid = _start(program, command, stdin, out_w, err_w)
-        finally:
-            for fd in (stdin, out_w, err_w):
-                os.close(fd)
+        pid, out_r, err_r = _begin(program, command)
+    except OSError as failed:  # out of descriptors or processes
+        raise GitError(f"git cannot be started: {failed.strerror}", "it is tried again") from None
+    try:
         try:
             out, error = _collect(command, out_r, err_r)
         except BaseException:
@@ -182,6 +179,22 @@ def try_git(command: GitCommand) -> Ran:
     return Ran(os.waitstatus_to_exitcode(status), out, error.decode(errors="replace"))
 
 
+def _begin(program: str, command: GitCommand) -> tuple[int, int, int]:
+    """Start it: its pid, and the ends to read what it prints.  Raises ``OSError``."""
+    with ExitStack() as ours, ExitStack() as its:
+        out_r, out_w = os.pipe()
+        ours.callback(os.close, out_r)
+        its.callback(os.close, out_w)
+        err_r, err_w = os.pipe()
+        ours.callback(os.close, err_r)
+        its.callback(os.close, err_w)
+        stdin = _stdin(command.stdin)
+        its.callback(os.close, stdin)
+        pid = _start(program, command, stdin, out_w, err_w)
+        ours.pop_all()
+    return pid, out_r, err_r
+
+
 def _words(command: GitCommand) -> list[str]:
     """The verb and its plain words, for an error a person reads."""
     rest = list(command.argv[1 + len(OPTIONS) :])
@@ -192,10 +205,14 @@ def _stdin(data: bytes) -> int:
     if not data:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    done = 0
-    while done < len(data):
-        done += os.write(fd, data[done:])
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.write(fd, data[done:])  # no room for it where RLIMIT_FSIZE is small
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -90,7 +90,6 @@ def commit_leftovers(
     if done.prelude_failed is None and done.exit in (0, _NOTHING_TO_COMMIT):
         if within := _EMBEDDED.search(done.error):
             raise GitError(f"{within[1]} in {where} is a repository of its own: it is not saved")
-        mark_saved(workspace, repo)
         return done.exit == 0
     if done.prelude_failed is not None:  # one file that git cannot take keeps no other back
         some = Command(("git", *OPTIONS, "add", "-A", "--ignore-errors"), where, env)
@@ -139,6 +138,8 @@ def bring_home(
     except (SwarmError, OSError) as error:
         known = read_ref(hub, f"refs/heads/{branch}")
         return Homecoming(known, (), committed, problem or str(error))
+    if not problem:
+        mark_saved(workspace)  # not before: what is only committed, the next checkout may drop
     return Homecoming(commit, saved, committed, problem)
 
 

@@ -26,6 +26,7 @@ from swarm.spawner.workspace import (
     Workspace,
     broken_clones,
     clone_problem,
+    gitdir_problem,
     owner,
     remove_workspace,
 )
@@ -85,8 +86,6 @@ def salvage(workspace: Workspace, confinement: Confinement) -> tuple[str, ...]:
 
     Raises :class:`~swarm.errors.SwarmError`, ``OSError`` when something could not be saved.
     """
-    if broken := broken_clones(workspace):
-        raise WorkspaceError(f"{broken[0]} is a broken clone that may hold work", "look at it")
     saved: list[str] = []
     if os.path.lexists(workspace.repo) and not _is_empty(workspace.repo):
         if problem := clone_problem(workspace):
@@ -94,6 +93,10 @@ def salvage(workspace: Workspace, confinement: Confinement) -> tuple[str, ...]:
         saved += _salvage_clone(workspace, "", confinement)
     for folder in parked_clones(workspace):
         saved += _salvage_clone(workspace, os.path.join(folder, "repo"), confinement)
+    for aside in broken_clones(workspace):  # often only the disk was full when it was tried
+        if gitdir_problem(aside):
+            raise WorkspaceError(f"{aside} is a broken clone that may hold work", "look at it")
+        saved += _salvage_clone(workspace, aside, confinement)
     return tuple(saved)
 
 

@@ -7,24 +7,31 @@ what does not look like a reference is no reference.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from swarm.errors import GitError
 from swarm.spawner.git import is_commit_id, is_safe_ref
 
 _MAX_PACKED = 64 * 1024 * 1024
 _MAX_LOOSE = 4096
 _MAX_REFS = 20_000
 _MAX_DEPTH = 12
+_UNREADABLE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM}
+)
+"""Errors that say nothing of what is there: taken for "no such reference" they would lose work."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_ref(gitdir: str, ref: str) -> str | None:
-    """The commit id ``ref`` (``refs/heads/…`` or ``HEAD``) stands for; ``None`` when unknown.
+    """The commit id ``ref`` (``refs/heads/…`` or ``HEAD``) stands for; ``None`` for no such one.
 
-    A symbolic reference is followed once.
+    A symbolic reference is followed once.  Raises :class:`~swarm.errors.GitError` when it cannot
+    be known, as nothing can be opened at the moment: so does all else here.
     """
     text = _content(gitdir, ref)
     if text is not None and text.startswith("ref: "):
@@ -98,19 +105,29 @@ def beneath(top: str, *names: str) -> Iterator[int]:
 
 
 def read_beneath(top: str, path: str, cap: int) -> bytes | None:
-    """A regular file at ``top/path`` reached without any link, or ``None``."""
+    """A regular file at ``top/path`` reached without any link, or ``None``.
+
+    Raises :class:`~swarm.errors.GitError` when there may be one that cannot be read now.
+    """
     *folders, name = path.split("/")
     try:
         with beneath(top, *folders) as folder:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(name, flags, dir_fd=folder)
-    except OSError:
+    except OSError as error:
+        _pass_over(f"{top}/{path}", error)
         return None
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
         data = file.read(cap + 1)
     return data if len(data) <= cap else None
+
+
+def _pass_over(path: str, error: OSError) -> None:
+    """A link, or nothing there; raises what else it is."""
+    if error.errno in _UNREADABLE:
+        raise GitError(f"{path} cannot be read: {error.strerror}", "it is tried again") from None
 
 
 def _content(gitdir: str, ref: str) -> str | None:
@@ -136,8 +153,9 @@ def _loose(gitdir: str) -> list[str]:
         try:
             with beneath(gitdir, *folder) as fd:
                 entries = [(e.name, e.is_dir(follow_symlinks=False)) for e in os.scandir(fd)]
-        except OSError:
-            continue  # a link, or gone
+        except OSError as error:
+            _pass_over("/".join((gitdir, *folder)), error)
+            continue
         for name, is_dir in entries:
             if not is_dir:
                 names.append("/".join((*folder, name)))

@@ -40,8 +40,10 @@ repo/
 
 CLONE = "clone"
 """``.agentctl/clone``: hub and mode of the clone in ``repo/``, one a line."""
+CLONE_CONFIG = "clone.config"
+"""``.agentctl/clone.config``: the clone's configuration as we wrote it."""
 IN_USE = "in-use"
-"""``.agentctl/in-use``: a session ran in the clone, and what it left is not committed yet."""
+"""``.agentctl/in-use``: a session ran in the clone, and what it left is not in the hub yet."""
 _ID = 64
 
 
@@ -222,6 +224,14 @@ def clone_problem(workspace: Workspace) -> str:
     gitdir = os.path.join(workspace.repo, ".git")
     if not os.path.lexists(gitdir) and not os.path.lexists(os.path.join(workspace.private, CLONE)):
         return ""
+    return gitdir_problem(workspace.repo)
+
+
+def gitdir_problem(repo: str) -> str:
+    """Why the ``.git`` of a clone is none that git could read; empty when it looks like one."""
+    if os.path.islink(repo):
+        return "repo/ is a link"
+    gitdir = os.path.join(repo, ".git")
     for path, kind in (("", stat.S_ISDIR), ("objects", stat.S_ISDIR), ("refs", stat.S_ISDIR),
                        ("HEAD", stat.S_ISREG), ("config", stat.S_ISREG)):  # fmt: skip
         try:
@@ -234,24 +244,31 @@ def clone_problem(workspace: Workspace) -> str:
 
 
 def set_aside(workspace: Workspace) -> str:
-    """Move ``repo/`` into ``.agentctl/broken/``; nothing in it is lost."""
+    """Move ``repo/`` into ``.agentctl/broken/``; nothing in it is lost.
+
+    Its record goes along, so that the janitor can still bring home what is sound of it.
+    """
     folder = os.path.join(workspace.private, "broken")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     number = len(os.listdir(folder))
     while os.path.lexists(os.path.join(folder, str(number))):
         number += 1
     place = os.path.join(folder, str(number))
-    os.rename(workspace.repo, place)
+    os.mkdir(place, 0o700)
+    for name in (CLONE, CLONE_CONFIG):
+        with suppress(FileNotFoundError), open(os.path.join(workspace.private, name)) as file:
+            write_whole(os.path.join(place, name), file.read())
+    os.rename(workspace.repo, os.path.join(place, "repo"))
     with suppress(FileNotFoundError):  # said of that clone, not of the one that comes in its place
-        os.unlink(os.path.join(workspace.private, IN_USE))
-    return place
+        os.rename(os.path.join(workspace.private, IN_USE), os.path.join(place, IN_USE))
+    return os.path.join(place, "repo")
 
 
 def broken_clones(workspace: Workspace) -> list[str]:
-    """Clones that were set aside and may hold work."""
+    """Clones that were set aside and may hold work, each beside its record."""
     folder = os.path.join(workspace.private, "broken")
     try:
-        return sorted(os.path.join(folder, name) for name in os.listdir(folder))
+        return sorted(os.path.join(folder, name, "repo") for name in os.listdir(folder))
     except FileNotFoundError:
         return []
 

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from swarm.config.places import Places
-from swarm.config.settings import Limits
-from swarm.core.fleet_state import BY_PERSON, BY_QUOTA
+from swarm.core.budget import Key, Reading
+from swarm.core.fleet_state import BY_PERSON
+from swarm.core.quota import runtime_of
 from swarm.ledger import Pause, open_ledger
-
-DAY_SECONDS = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """What was spent in the budget's window; ``None`` is unknown."""
-
-    tokens: int | None
-    usd: float | None
-    resets_at: float | None
-    """Unix seconds at which the next window begins."""
-
-    def share(self, limits: Limits) -> float:
-        """The larger share of a budget that is spent."""
-        shares = [0.0]
-        if limits.token_budget is not None:
-            shares.append((self.tokens or 0) / max(1, limits.token_budget))
-        if limits.usd_budget is not None:
-            shares.append((self.usd or 0.0) / max(0.01, limits.usd_budget))
-        return max(shares)
+from swarm.wire.lifeline import Finished
 
 
 class Books:
@@ -48,7 +29,8 @@ class Books:
             return {
                 one.scope: one
                 for one in ledger.pauses()
-                if one.scope in (BY_PERSON, BY_QUOTA) and (one.until is None or one.until > now)
+                if (one.scope == BY_PERSON or runtime_of(one.scope) is not None)
+                and (one.until is None or one.until > now)
             }
 
     def pause(self, scope: str, reason: str, until: float | None) -> None:
@@ -66,14 +48,19 @@ class Books:
         with open_ledger(self._path) as ledger:
             ledger.end_quota_waits()
 
-    def spending(self, *, daily: bool) -> Spending:
-        """What was spent since midnight UTC, or ever.
+    def take_in(self, reports: Sequence[tuple[str, Finished]]) -> None:
+        """Record what agents reported and nobody has taken in, each once, however often it is told.
 
         Raises :class:`~swarm.errors.LedgerError`.
         """
-        midnight = time.time() // DAY_SECONDS * DAY_SECONDS
         with open_ledger(self._path) as ledger:
-            totals = ledger.usage(midnight if daily else None)
-        known = (totals.usage.input_tokens, totals.usage.output_tokens)
-        tokens = None if known == (None, None) else sum(part or 0 for part in known)
-        return Spending(tokens, totals.cost_usd, midnight + DAY_SECONDS if daily else None)
+            for agent, finished in reports:
+                ledger.finish(finished, agent)
+
+    def spending(self, sessions: Sequence[Key], *, daily: bool) -> Reading:
+        """What was spent since midnight UTC, or ever, and what is known of these sessions.
+
+        Raises :class:`~swarm.errors.LedgerError`.
+        """
+        with open_ledger(self._path) as ledger:
+            return ledger.spending(sessions, daily=daily)

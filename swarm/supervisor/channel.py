@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from swarm.errors import BadMessage, WireError
 from swarm.wire import lifeline
@@ -14,6 +15,20 @@ MAX_UNREAD = 16 * 1024 * 1024
 """Bytes held for a child that does not read; beyond it the child counts as wedged.  A snapshot of
 a thousand agents with all their reports fits several times."""
 _CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How far a channel has come: what a supervisor hands over to the one that follows it."""
+
+    unread: bytes = b""
+    """The beginning of a line whose end has not come."""
+    unsent: bytes = b""
+    """What the child has not taken yet."""
+    greeted: bool = False
+    listening: bool = True
+    """False once the child has closed its end, or broke the protocol."""
+    broken: bool = False
 
 
 class Channel:
@@ -30,22 +45,44 @@ class Channel:
         name: str,
         on_line: Callable[[lifeline.ChildLine], None],
         on_garbage: Callable[[str], None],
+        heard: Heard | None = None,
     ) -> None:
+        heard = heard or Heard()
         self._loop = loop
         self._sock = sock
         self._name = name
         self._on_line = on_line
         self._on_garbage = on_garbage
         self._buffer = LineBuffer()
-        self._out = bytearray()
-        self._greeted = False
+        self._buffer.feed(heard.unread)
+        self._out = bytearray(heard.unsent)
+        self._greeted = heard.greeted
+        self._listens = heard.listening
         self._reading = False
-        self._broken = False
+        self._broken = heard.broken
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of our end."""
+        return self._sock.fileno()
+
+    @property
+    def heard(self) -> Heard:
+        """How far it has come, to go on from there."""
+        return Heard(
+            self._buffer.unfinished,
+            bytes(self._out),
+            self._greeted,
+            self._reading,
+            self._broken,
+        )
 
     def open(self) -> None:
-        """Start to listen."""
-        self._reading = True
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        """Start to listen, and to send what is left of an earlier supervisor's words."""
+        if self._listens:
+            self._reading = True
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+        self._flush()
 
     def send(self, line: lifeline.ParentLine) -> None:
         """Say one line; what the socket does not take now goes out in order later."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from swarm.errors import SpawnError, SwarmError
-from swarm.supervisor.channel import Channel
+from swarm.supervisor.channel import Channel, Heard
 from swarm.wire import lifeline
 from swarm.wire.spawn import Forked, ForkFailed, FromZygote, ZygoteReady
 from swarm.zygote.port import Zygote
@@ -72,6 +72,17 @@ class Child:
     channel: Channel
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """One live child as a supervisor hands it over to the one that follows it."""
+
+    name: str
+    pid: int
+    fd: int
+    """Descriptor of our end of its lifeline."""
+    heard: Heard
+
+
 @dataclass(slots=True)
 class _Asked:
     order: Order
@@ -83,22 +94,58 @@ class Children:
     """All children of this process that have a lifeline, and the zygote that makes them."""
 
     loop: asyncio.AbstractEventLoop
-    zygote: Zygote
+    zygote: Zygote | None
+    """``None``: the one that was handed over is on its way out, and a new one is to be started."""
     listener: Listener
     tls: bool = False
     stderr: int | None = None
     live: dict[str, Child] = field(default_factory=dict)
+    helpers: set[int] = field(default_factory=set)
+    """Other processes of ours, reaped by whoever started them."""
     _waiting: deque[Order] = field(default_factory=deque)
     _asked: dict[int, _Asked] = field(default_factory=dict)
     _next_id: int = 0
     _barren: int = 0
     _closed: bool = False
     _restart: asyncio.TimerHandle | None = None
-    _zygote_up: bool = True
+    _zygote_up: bool = False
 
     def start(self) -> None:
-        """Attach to the zygote that was started before the loop."""
-        self._attach()
+        """Attach to the zygote that was started before the loop, or start one."""
+        if self.zygote is None:
+            self._new_zygote()
+        else:
+            self._attach(self.zygote)
+
+    # -- from one supervisor to the next ----------------------------------------------------------
+
+    @property
+    def forking(self) -> bool:
+        """Whether a fork is outstanding; it cannot be handed over."""
+        return bool(self._asked)
+
+    def left(self) -> tuple[Left, ...]:
+        """The living, for the supervisor that follows; who waits for a fork it asks for anew."""
+        return tuple(
+            Left(child.name, child.pid, child.channel.fd, child.channel.heard)
+            for child in self.live.values()
+        )
+
+    def adopt(self, left: Left, sock: socket.socket) -> None:
+        """Take over a child; its lifeline is silent until :meth:`listen`.
+
+        One that died meanwhile is still a zombie, as only we reap: its pid is no stranger's.
+        Raises ``OSError`` when it cannot be watched.
+        """
+        self.live[left.name] = Child(
+            left.name, left.pid, os.pidfd_open(left.pid), self._channel(left.name, sock, left.heard)
+        )
+
+    def listen(self) -> None:
+        """Watch and hear everyone who was adopted."""
+        for child in list(self.live.values()):
+            self.loop.add_reader(child.pidfd, self._gone, child)
+            child.channel.open()
 
     # -- spawning ---------------------------------------------------------------------------------
 
@@ -118,6 +165,7 @@ class Children:
 
     def _pump(self) -> None:
         while self._waiting and self._zygote_up and len(self._asked) < OUTSTANDING:
+            assert self.zygote is not None
             order = self._waiting.popleft()
             self._next_id += 1
             try:
@@ -154,18 +202,22 @@ class Children:
                 name, f"it cannot be watched: {os.strerror(error.errno or 0)}"
             )
             return
-        channel = Channel(
-            self.loop,
-            asked.sock,
-            name,
-            lambda line: self.listener.said(name, line),
-            lambda what: self.listener.garbled(name, what),
-        )
+        channel = self._channel(name, asked.sock)
         child = Child(name, pid, pidfd, channel)
         self.live[name] = child
         self.loop.add_reader(pidfd, self._gone, child)
         channel.open()
         self.listener.spawned(name, pid)
+
+    def _channel(self, name: str, sock: socket.socket, heard: Heard | None = None) -> Channel:
+        return Channel(
+            self.loop,
+            sock,
+            name,
+            lambda line: self.listener.said(name, line),
+            lambda what: self.listener.garbled(name, what),
+            heard,
+        )
 
     # -- the living -------------------------------------------------------------------------------
 
@@ -196,15 +248,14 @@ class Children:
 
     # -- the zygote -------------------------------------------------------------------------------
 
-    def _attach(self) -> None:
+    def _attach(self, zygote: Zygote) -> None:
+        self.zygote = zygote
         self._zygote_up = True
-        self.zygote.attach(self.loop, self._replied, self._zygote_ended)
+        zygote.attach(self.loop, self._replied, self._zygote_ended)
         self._pump()
 
     def _zygote_ended(self) -> None:
-        self._kill_zygote()
-        status = _reap(self.zygote.pid)
-        self._zygote_up = False
+        status = self._bury_zygote()
         lost = list(self._asked.values())
         self._asked.clear()
         if not self._closed:
@@ -218,7 +269,7 @@ class Children:
 
     def _new_zygote(self) -> None:
         try:
-            self.zygote = Zygote.start(tls=self.tls, stderr=self.stderr)
+            zygote = Zygote.start(tls=self.tls, stderr=self.stderr)
         except SpawnError as error:
             waiting = list(self._waiting)
             self._waiting.clear()
@@ -226,7 +277,7 @@ class Children:
             for order in waiting:
                 self.listener.spawn_failed(order.name, str(error))
             return
-        self._attach()
+        self._attach(zygote)
 
     # -- orphans and the end ----------------------------------------------------------------------
 
@@ -238,8 +289,14 @@ class Children:
         """
         if self._asked:
             return False
-        known = {child.pid for child in self.live.values()} | {self.zygote.pid}
-        for pid in own_children():
+        known = {child.pid for child in self.live.values()} | self.helpers
+        if self.zygote is not None and self._zygote_up:
+            known.add(self.zygote.pid)
+        try:
+            pids = own_children()
+        except OSError:
+            return False  # no file can be opened just now
+        for pid in pids:
             if pid not in known:
                 with suppress(ChildProcessError):
                     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
@@ -253,16 +310,20 @@ class Children:
         for asked in self._asked.values():
             asked.sock.close()
         self._asked.clear()
-        if self._zygote_up:
+        if self.zygote is not None and self._zygote_up:
             self.zygote.close()
-            self._kill_zygote()
-            _reap(self.zygote.pid)
-            self._zygote_up = False
+            self._bury_zygote()
 
     def _kill_zygote(self) -> None:
         """Our own child and not reaped while it is up, so the pid is its."""
-        if self._zygote_up:
+        if self.zygote is not None and self._zygote_up:
             os.kill(self.zygote.pid, signal.SIGKILL)
+
+    def _bury_zygote(self) -> int | None:
+        """Kill and reap it; its exit status, when it had one to give."""
+        self._kill_zygote()
+        self._zygote_up = False
+        return None if self.zygote is None else _reap(self.zygote.pid)
 
 
 def status_of(found: os.waitid_result) -> int:
@@ -275,8 +336,21 @@ def own_children() -> list[int]:
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(word) for word in file.read().split()]
-    except FileNotFoundError:
-        return []  # a kernel without CONFIG_PROC_CHILDREN: orphans wait for our own end
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return _children_by_search(os.getpid())
+
+
+def _children_by_search(parent: int) -> list[int]:
+    """The same from every process's ``stat``: as pid 1 we must reap on any kernel."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(entry))
+        except OSError:
+            continue  # it is gone
+    return found
 
 
 def _reap(pid: int) -> int | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 
 from swarm.core.fleet_effects import CleanTree
 from swarm.core.fleet_events import TreeCleaned
 from swarm.core.model import Containment
 from swarm.daemon.outbox import read_outbox
+from swarm.sandbox.cgroups import named, remove
 from swarm.sandbox.trees import TreeId, alive, destroy, marker, survivors
 from swarm.wire.lifeline import Finished
 
@@ -21,19 +23,28 @@ PATIENCE_SECONDS = 10.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.2
 
 
-def tree_of(effect: CleanTree, home_id: str) -> TreeId:
-    """What is known of the tree; its marker always is."""
+def tree_of(effect: CleanTree, home_id: str, folders: Mapping[str, str] | None = None) -> TreeId:
+    """What is known of the tree; its marker always is, and the cgroup it would have."""
     mark = marker(home_id, effect.task, effect.fence)
+    group = named(folders, effect.task, effect.fence) if folders else None
     session = effect.session
     if session is None:
-        return TreeId(0, 0, Containment.DESCENT, mark)
-    return TreeId(session.tree_pid, session.tree_start, Containment(session.containment), mark)
+        return TreeId(0, 0, Containment.DESCENT, mark, group)
+    rung = Containment(session.containment)
+    return TreeId(session.tree_pid, session.tree_start, rung, mark, group)
 
 
-async def clean(effect: CleanTree, home_id: str, workspace: str) -> TreeCleaned:
-    """Empty the tree and read the outbox; what could not be made sure of is the problem."""
-    tree = tree_of(effect, home_id)
+async def clean(
+    effect: CleanTree, home_id: str, workspace: str, folders: Mapping[str, str] | None = None
+) -> TreeCleaned:
+    """Empty the tree and read the outbox; what could not be made sure of is the problem.
+
+    ``folders`` are the home's cgroups: the session's own goes too.
+    """
+    tree = tree_of(effect, home_id, folders)
     problem = await _empty(tree)
+    if tree.cgroup is not None and not problem:
+        remove(tree.cgroup)
     report: Finished | None = None
     try:
         report = find_report(workspace, effect.task, effect.fence)

@@ -13,6 +13,7 @@ from swarm.spawner.workspace import taken_names
 from swarm.supervisor.configuration import Configuration, check_count
 from swarm.supervisor.control import Caller
 from swarm.supervisor.shell import Shell
+from swarm.supervisor.spending import read_spending
 from swarm.supervisor.status import Snapshot
 from swarm.wire import control
 
@@ -23,6 +24,8 @@ class Commands:
     def __init__(self, shell: Shell, snapshot: Callable[[], Snapshot]) -> None:
         self._shell = shell
         self._snapshot = snapshot
+        self.upgrade: Callable[[Caller], None]
+        """Hands this swarm over to the installed program; set by whoever made both."""
 
     def carry_out(self, command: control.Command, caller: Caller) -> None:
         """Answer ``caller``, now or when it is done."""
@@ -33,7 +36,7 @@ class Commands:
         except SwarmError as error:
             caller.refuse(error.what, error.remedy, error.exit_code)
 
-    def _carry_out(self, command: control.Command, caller: Caller) -> None:
+    def _carry_out(self, command: control.Command, caller: Caller) -> None:  # noqa: C901 - flat
         shell = self._shell
         match command:
             case control.Status():
@@ -60,6 +63,8 @@ class Commands:
                 shell.post(e.AgentRestartAsked(shell.reply_to(caller), name))
             case control.AgentKillSession(agent=name, reason=reason):
                 shell.post(e.KillSessionAsked(shell.reply_to(caller), name, _one_line(reason)))
+            case control.Upgrade():
+                self.upgrade(caller)
             case control.PokeLedger():
                 shell.post(e.PokeAsked(shell.reply_to(caller)))
 
@@ -87,7 +92,10 @@ class Commands:
             shell.post(e.StopAsked(shell.reply_to(caller)))
             return
         reply = shell.reply_to(caller)
-        shell.post(e.ScaleAsked(reply, command.total, dict(command.roles), self._taken()))
+        # Roles that only this brings in are known from here on.
+        settings = shell.specs.configuration.fleet()
+        roles = dict(command.roles)
+        shell.post(e.ScaleAsked(reply, command.total, roles, self._taken(), settings))
 
     def _taken(self) -> frozenset[str]:
         """Workspace names there are: those indexes are not used again."""
@@ -97,17 +105,20 @@ class Commands:
 
     def reload(self) -> None:
         """SIGHUP: the same as the command, with nobody to answer."""
-        try:
-            new, plan = self._reread()
-        except ConfigError:
-            return
-        self._adopt(new, plan, 0)
+        with self._shell.console.manager.reloading():
+            try:
+                new, plan = self._reread()
+            except ConfigError:
+                return
+            self._adopt(new, plan, 0)
 
     def _reload(self, caller: Caller, dry_run: bool) -> None:
-        new, plan = self._reread(keep=not dry_run)
         if dry_run:
+            _new, plan = self._reread(keep=False)
             caller.answer(control.Done(lines=tuple(_lines(plan)), data={"changes": _changes(plan)}))
-        else:
+            return
+        with self._shell.console.manager.reloading():
+            new, plan = self._reread()
             self._adopt(new, plan, self._shell.reply_to(caller))
 
     def _reread(self, keep: bool = True) -> tuple[Configuration, Plan]:
@@ -131,6 +142,7 @@ class Commands:
             for line in lines:
                 shell.console.say(f"reload: {line}")
         shell.post(e.Reloaded(reply, new.fleet(), roles, self._taken(), lines))
+        read_spending(shell)
 
 
 def _lines(plan: Plan) -> list[str]:

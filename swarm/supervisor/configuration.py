@@ -18,7 +18,9 @@ from swarm.config.places import Places
 from swarm.config.roles import effective_limits, load_role, load_roles
 from swarm.config.runtimes import missing_program, resolve_runtime
 from swarm.config.settings import Limits, Repo, Role, Settings
+from swarm.core.budget import Amount, RoleBudget
 from swarm.core.fleet_settings import FleetSettings
+from swarm.core.limits import SessionLimits
 from swarm.core.plan import Plan, apportion, counts, plan, reconcile_counts
 from swarm.core.restart import RestartPolicy
 from swarm.errors import ConfigError, UsageError
@@ -74,14 +76,15 @@ class Configuration:
         return made
 
     def wanted(self, overrides: Overrides) -> dict[str, int]:
-        """How many agents of each role to start with.
+        """How many agents of each role to start with: the file's, or those of ``--role``.
 
+        ``-n`` is how many in all; the numbers of the roles are their proportions then.
         Raises :class:`~swarm.errors.UsageError` for a number nobody can mean.
         """
         wanted = file_counts(self.settings)
         if overrides.roles:
             wanted = dict.fromkeys(wanted, 0) | overrides.roles
-        elif overrides.n is not None:
+        if overrides.n is not None:
             weights = {role: n for role, n in wanted.items() if n} or wanted
             try:
                 wanted = dict.fromkeys(wanted, 0) | apportion(overrides.n, weights)
@@ -172,8 +175,16 @@ class Configuration:
             max_active=settings.limits.max_active,
             min_free_memory_mb=settings.limits.min_free_memory_mb,
             session_memory_mb=settings.limits.memory_mb,
+            max_load=settings.limits.max_load,
+            stagger_seconds=settings.limits.stagger_seconds,
+            sample_seconds=settings.health.sample_seconds,
+            session_limits=_session_limits(settings.limits),
+            role_limits={name: _session_limits(self.limits(name)) for name in self.file_roles},
             token_budget=settings.limits.token_budget,
             usd_budget=settings.limits.usd_budget,
+            budget_daily=settings.limits.budget_window == "day",
+            warn_at=settings.limits.warn_at,
+            budgets={name: _role_budget(role) for name, role in self.file_roles.items()},
             heartbeat_seconds=settings.health.heartbeat_seconds,
             misses=settings.health.misses,
             policy=RestartPolicy(
@@ -185,7 +196,20 @@ class Configuration:
             ),
             grace_seconds=settings.stop.grace_seconds,
             persist=settings.persist or settings.chat.url is not None,
+            quota_probe_seconds=settings.limits.quota_probe_minutes * 60,
+            runtimes={name: role.runtime for name, role in self.file_roles.items()},
         )
+
+
+def _role_budget(role: Role) -> RoleBudget:
+    limits, estimate = role.limits, role.estimate
+    return RoleBudget(
+        Amount(limits.token_budget, limits.usd_budget), Amount(estimate.tokens, estimate.usd)
+    )
+
+
+def _session_limits(limits: Limits) -> SessionLimits:
+    return SessionLimits(limits.memory_mb, limits.max_processes, limits.stall_minutes * 60)
 
 
 def _data(one: Configuration) -> dict[str, Any]:

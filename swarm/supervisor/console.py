@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
@@ -12,9 +13,20 @@ from swarm.core import journal
 from swarm.core.view import tell
 from swarm.errors import ConfigError, SwarmError
 from swarm.logs import JsonLog
+from swarm.supervisor.notify import Notifier
 
 FEW = 10
 """Up to so many agents are named one by one as they become ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a console that has said ``ready`` is handed over as."""
+
+    quiet: bool = False
+    """Nobody watches standard output: it was started with ``--detach``."""
+    expected: int = 0
+    lines: tuple[str, ...] = ()
 
 
 class Console:
@@ -27,9 +39,24 @@ class Console:
         """Lines said so far while starting; the ready pipe gets them all at once."""
         self.log: JsonLog | None = None
         """Where the same is kept for `agentctl swarm logs`."""
+        self.manager = Notifier()
+        """The service manager, when one started us; it hears what a person would want to know."""
         self.starting = True
         self.expected = 0
         self._ready = 0
+
+    @property
+    def heard(self) -> Heard:
+        """As it is to be handed over; it has said ``ready``."""
+        return Heard(self._quiet, self.expected, tuple(self.lines))
+
+    @classmethod
+    def going_on(cls, heard: Heard) -> Console:
+        """The console of a supervisor that takes over from another."""
+        made = cls(None)
+        made._quiet, made.expected, made.lines = heard.quiet, heard.expected, list(heard.lines)
+        made.starting = False
+        return made
 
     def say(self, text: str) -> None:
         """One line for the person."""
@@ -41,6 +68,7 @@ class Console:
         """Everyone waits for work."""
         self.say(f"ready: {agents} agent{'s' * (agents != 1)}")
         self.starting = False
+        self.manager.ready()
         self._tell({"ready": True, "pid": os.getpid(), "lines": self.lines})
 
     def failed(self, error: SwarmError) -> None:
@@ -59,6 +87,7 @@ class Console:
 
     def entry(self, entry: journal.Entry) -> None:
         """What happens, as far as somebody who looks on wants to know."""
+        self.manager.entry(entry)
         match entry:
             case journal.ChildReady(child=child) if self.starting:
                 self._agent_ready(child)
@@ -72,8 +101,20 @@ class Console:
                 | journal.TaskReported()
             ):
                 self._aside(f"{entry.child}: {_with_cause(entry)}")
-            case journal.Paused() | journal.Resumed() | journal.ZygoteDied():
+            case (
+                journal.Paused()
+                | journal.Resumed()
+                | journal.QuotaHit()
+                | journal.QuotaLifted()
+                | journal.ZygoteDied()
+                | journal.Upgraded()
+                | journal.UpgradeRefused()
+            ):
                 self._aside(tell(entry))
+            case journal.BudgetNear() | journal.BudgetSpent() | journal.BudgetOpen():
+                whose = f"{entry.child}: " if entry.child else ""
+                warning = "" if isinstance(entry, journal.BudgetOpen) else "warning: "
+                self._aside(f"{warning}{whose}{tell(entry)}")
             case _:
                 pass
 

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.errors import BadMessage, FrameTooLarge, SwarmError, UsageError
@@ -42,21 +43,65 @@ def check_path(path: Path) -> None:
         )
 
 
-class Caller:
-    """One client whose request is being carried out; answers go out as they come."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One client as a supervisor hands it over to the one that follows it."""
 
-    def __init__(self, server: ControlServer, connection: socket.socket) -> None:
+    fd: int
+    unread: bytes = b""
+    """The beginning of its request."""
+    unsent: bytes = b""
+    """What it has not read yet."""
+    asked: bool = False
+    finished: bool = False
+    """Its last answer is among the unsent."""
+    unwelcome: str = ""
+
+
+class Caller:
+    """One client whose request is being carried out; answers go out as they come.
+
+    ``held`` is how far it had come with an earlier supervisor.
+    """
+
+    def __init__(
+        self, server: ControlServer, connection: socket.socket, held: Held | None = None
+    ) -> None:
+        held = held or Held(connection.fileno())
         self._server = server
         self._loop = server.loop
         self._socket = connection
         self._in = LineBuffer(control.MAX_REQUEST)
-        self._out = bytearray()
-        self._asked = False
-        self._finished = False
-        self.unwelcome = ""
+        self._in.feed(held.unread)
+        self._out = bytearray(held.unsent)
+        self._asked = held.asked
+        self._finished = held.finished
+        self.unwelcome = held.unwelcome
         """Why it will be refused whatever it asks; it hears so when it has asked."""
         self._limit = self._loop.call_later(REQUEST_SECONDS, self._too_late)
+        if self._finished:
+            self._limit.cancel()
+            self._limit = self._loop.call_later(ANSWER_SECONDS, self.close)
+        elif self._asked:
+            self._limit.cancel()
         self._loop.add_reader(connection.fileno(), self._readable)
+
+    def held(self, last: control.Done | None = None) -> Held:
+        """All of it for the supervisor that follows; ``last`` is what that one is to answer."""
+        unsent = bytes(self._out) + (control.encode(last) if last is not None else b"")
+        return Held(
+            self._socket.fileno(),
+            self._in.unfinished,
+            unsent,
+            self._asked,
+            self._finished or last is not None,
+            self.unwelcome,
+        )
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the connection."""
+        return self._socket.fileno()
 
     @property
     def open(self) -> bool:
@@ -116,6 +161,10 @@ class Caller:
             self._limit.cancel()
             self._server.asked(self, lines[0])
 
+    def go_on(self) -> None:
+        """Send what an earlier supervisor left unsent."""
+        self._flush()
+
     def _flush(self) -> None:
         while self._out:
             try:
@@ -136,7 +185,10 @@ class Caller:
 
 
 class ControlServer:
-    """Listens on ``path``; ``carry_out`` gets each request that may be made."""
+    """Listens on ``path``; ``carry_out`` gets each request that may be made.
+
+    ``listening`` is the socket of an earlier supervisor; without, a new one is made.
+    """
 
     def __init__(
         self,
@@ -144,13 +196,14 @@ class ControlServer:
         path: Path,
         token: str,
         carry_out: Callable[[control.Command, Caller], None],
+        listening: socket.socket | None = None,
     ) -> None:
         self.loop = loop
         self._path = path
         self._token = token
         self._carry_out = carry_out
         self._callers: set[Caller] = set()
-        self._socket = self._listen()
+        self._socket = listening or self._listen()
         loop.add_reader(self._socket.fileno(), self._acceptable)
 
     def _listen(self) -> socket.socket:
@@ -172,6 +225,22 @@ class ControlServer:
         finally:
             os.umask(before)
         return listening
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the listening socket."""
+        return self._socket.fileno()
+
+    @property
+    def callers(self) -> tuple[Caller, ...]:
+        """Every client that is connected."""
+        return tuple(self._callers)
+
+    def adopt(self, connection: socket.socket, held: Held) -> Caller:
+        """Take over a client; nothing is sent to it before :meth:`Caller.go_on`."""
+        caller = Caller(self, connection, held)
+        self._callers.add(caller)
+        return caller
 
     def forget(self, caller: Caller) -> None:
         """A connection has ended."""

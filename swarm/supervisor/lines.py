@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
+from swarm.core.budget import Amount
 from swarm.core.fleet_state import COORDINATOR
 from swarm.core.model import Containment
 from swarm.errors import BadMessage
@@ -56,8 +57,8 @@ def _of_daemon(name: str, line: _DaemonLine) -> e.Event:
             return e.PromotionAsked(name, task, fence, coordinator)
         case wire.Started(task=task, fence=fence):
             return e.SessionStarted(name, task, fence, session_of(line))
-        case wire.Spent(task=task, fence=fence):
-            return e.SessionSpent(name, task, fence, line)
+        case wire.Spent(task=task, fence=fence, usage=usage, cost_usd=cost):
+            return e.SessionSpent(name, task, fence, line, Amount(usage.tokens, cost))
         case wire.Ended(finished=finished):
             return e.SessionEnded(name, finished)
         case wire.Idle(warm=warm):
@@ -170,6 +171,7 @@ def _fact(fact: e.Fact) -> wire.AgentFact:
         task=fact.task,
         fence=fact.fence,
         closed=fact.closed,
+        spent_up=fact.spent_up,
     )
 
 

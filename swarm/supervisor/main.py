@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -26,14 +28,16 @@ from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
 from swarm.core import journal as j
 from swarm.core.fleet import Fleet
-from swarm.core.fleet_state import CHAT, COORDINATOR
+from swarm.core.fleet_state import BY_PERSON, CHAT, COORDINATOR
 from swarm.core.gate import Pause
 from swarm.errors import Interrupted, SwarmError, UsageError
 from swarm.logs import JsonLog
+from swarm.sandbox import oom
+from swarm.sandbox.cgroup_place import Place
 from swarm.sandbox.probe import Capabilities, what_holds
 from swarm.spawner.hub import check_source
 from swarm.spawner.workspace import taken_names
-from swarm.supervisor import startup
+from swarm.supervisor import handover, startup
 from swarm.supervisor.books import Books
 from swarm.supervisor.children import Children
 from swarm.supervisor.commands import Commands
@@ -41,10 +45,16 @@ from swarm.supervisor.configuration import Configuration, Overrides
 from swarm.supervisor.console import Console
 from swarm.supervisor.control import ControlServer, check_path
 from swarm.supervisor.monitor import Monitor
+from swarm.supervisor.notify import Notifier
+from swarm.supervisor.preflight import check
+from swarm.supervisor.resume import Resumed
+from swarm.supervisor.sampling import sample_trees
 from swarm.supervisor.shell import Shell
-from swarm.supervisor.signals import Signals
+from swarm.supervisor.signals import Signals, end_by_signal_from_now_on
 from swarm.supervisor.specs import Specs
+from swarm.supervisor.spending import read_spending
 from swarm.supervisor.status import Snapshot
+from swarm.supervisor.upgrade import Upgrade
 from swarm.wire.lifeline import Finished
 from swarm.zygote.port import Zygote
 from swarm.zygote.process import become_subreaper
@@ -68,8 +78,14 @@ class Prepared:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a swarm to its end; the exit status (product, "Commands")."""
     arguments = _arguments(argv)
+    if arguments.check_handover is not None:
+        return check(arguments.check_handover)
+    if arguments.resume_fd is not None:
+        return _go_on(arguments.resume_fd)
     console = Console(arguments.ready_fd)
+    console.manager = Notifier.take(os.environ)
     try:
+        end_by_signal_from_now_on()
         overrides = _overrides(arguments.overrides)
         return _run(arguments.config, overrides, console)
     except SwarmError as error:
@@ -87,6 +103,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="another file than AGENTCTL_HOME/swarm.yaml")
     parser.add_argument("--overrides", default="{}", help="JSON: n, roles, source")
     parser.add_argument("--ready-fd", type=int, help="descriptor for the ready line")
+    parser.add_argument("--check-handover", type=int, help="descriptor: could we go on from it?")
+    parser.add_argument("--resume-fd", type=int, help="descriptor: go on from it")
     return parser.parse_args(argv)
 
 
@@ -105,26 +123,37 @@ def _run(config: Path | None, overrides: Overrides, console: Console) -> int:
     wanted = configuration.wanted(overrides)
     startup.make_home(places)
     with ExitStack() as held:
-        held.callback(startup.Lock.take(places).release)
+        lock = startup.Lock.take(places)
+        held.callback(lock.release)
         startup.raise_file_limit()
         become_subreaper()
-        stderr = os.open(
-            places.logs / "stderr.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        stderr = startup.open_stderr(places)
         held.callback(os.close, stderr)
-        tls = (configuration.boot.chat.url or "").startswith("wss:")
+        place = startup.settle_cgroups(os.environ)  # where we are, our children will be
         # It imports for some tenths of a second; meanwhile the rest is prepared.
-        zygote = Zygote.start(tls=tls, stderr=stderr)
+        zygote = Zygote.start(tls=_secure(configuration), stderr=stderr)
         try:
-            prepared = _prepare(places, configuration, overrides)
-            loop_result = asyncio.run(_supervise(prepared, wanted, zygote, stderr, console))
+            oom.protect()  # zygotes give it up again
+            prepared = _prepare(places, configuration, overrides, place)
+            base = Base(
+                prepared.specs,
+                prepared.names.token,
+                prepared.capabilities,
+                console,
+                lock.fd,
+                stderr,
+                time.time(),
+            )
+            beginning = ComingUp(prepared, wanted)
+            return asyncio.run(_supervise(base, _fleet(prepared, wanted), zygote, beginning))
         except BaseException:
             zygote.close()
             raise
-        return loop_result
 
 
-def _prepare(places: Places, configuration: Configuration, overrides: Overrides) -> Prepared:
+def _prepare(
+    places: Places, configuration: Configuration, overrides: Overrides, place: Place
+) -> Prepared:
     """What takes time and needs no loop."""
     names = startup.make_names(places)
     specs = Specs(
@@ -136,7 +165,9 @@ def _prepare(places: Places, configuration: Configuration, overrides: Overrides)
         names.operator.agent_id,
         chat_url=configuration.boot.chat.url or "",
     )
-    killed, removed = startup.sweep_leftovers(specs.base, names.home_id)
+    specs.cgroups = place.folders(names.home_id)
+    startup.sweep_elsewhere(places.home, names.home_id, specs.cgroups)
+    killed, removed = startup.sweep_leftovers(specs.base, names.home_id, specs.cgroups)
     if killed or removed:
         JsonLog(places.service_log("supervisor")).write("swept", processes=killed, folders=removed)
     adopted, reports = startup.adopt(specs.base, names.home_id)
@@ -150,23 +181,21 @@ def _prepare(places: Places, configuration: Configuration, overrides: Overrides)
         specs,
         reports,
         taken,
-        what_holds(),
+        what_holds(place),
         Books(places).pauses(),
     )
 
 
-async def _supervise(
-    prepared: Prepared, wanted: dict[str, int], zygote: Zygote, stderr: int, console: Console
-) -> int:
-    loop = asyncio.get_running_loop()
-    configuration, places, specs = prepared.configuration, prepared.places, prepared.specs
+def _fleet(prepared: Prepared, wanted: dict[str, int]) -> Fleet:
+    """A fleet that is all down; its clock is the loop's, which is the monotonic one."""
+    configuration = prepared.configuration
     embedded = configuration.boot.chat.url is None
-    epoch = time.time() - loop.time()
-    fleet = Fleet(
+    epoch = time.time() - time.monotonic()
+    return Fleet(
         configuration.fleet(),
         services=(CHAT, COORDINATOR) if embedded else (COORDINATOR,),
         wanted=wanted,
-        coordinator_id=specs.coordinator_id,
+        coordinator_id=prepared.specs.coordinator_id,
         epoch=epoch,
         reports=prepared.reports,
         pauses={
@@ -174,36 +203,26 @@ async def _supervise(
             for scope, one in prepared.pauses.items()
         },
     )
-    shell = Shell(loop, fleet, specs, console, places)
-    shell.children = Children(loop, zygote, shell, stderr=stderr)
-    loop.set_exception_handler(lambda _loop, what: _unexpected(shell, what))
-    monitor = Monitor(JsonLog(places.service_log("health")))
-    started_at = time.time()
 
-    def snapshot() -> Snapshot:
-        return Snapshot(fleet, specs, monitor.samples, prepared.capabilities, started_at)
 
-    commands = Commands(shell, snapshot)
-    server = ControlServer(loop, places.control_socket, prepared.names.token, commands.carry_out)
-    signals = Signals(loop, shell, commands.reload)
-    sampling = loop.create_task(_sample(shell, monitor))
-    try:
-        _announce(prepared, shell, sum(wanted.values()))
+class ComingUp:
+    """The beginning of a swarm: everything is still to be started."""
+
+    listening = None
+
+    def __init__(self, prepared: Prepared, wanted: dict[str, int]) -> None:
+        self._prepared = prepared
+        self._agents = sum(wanted.values())
+
+    def adopt(self, shell: Shell, server: ControlServer) -> None:
+        """There is nothing to take over."""
+
+    def begin(self, shell: Shell) -> None:
+        """Bring the fleet up."""
+        _announce(self._prepared, shell, self._agents)
         shell.children.start()
-        shell.post(e.Up(prepared.taken))
-        await shell.ended.wait()
-    finally:
-        sampling.cancel()
-        shell.close()
-        shell.children.close()
-        await server.close()
-        signals.close()
-    if shell.failed is not None:
-        raise shell.failed
-    if signals.interrupted and console.starting:
-        raise Interrupted("interrupted before it was ready")
-    console.say("stopped")
-    return 0
+        shell.post(e.Up(self._prepared.taken))
+        read_spending(shell)
 
 
 def _announce(prepared: Prepared, shell: Shell, agents: int) -> None:
@@ -223,34 +242,118 @@ def _announce(prepared: Prepared, shell: Shell, agents: int) -> None:
         console.say(f"warning: {problem}")
     for name in sorted(prepared.specs.workspaces):
         shell.perform(fx.Note(j.WorkspaceAdopted(name)))
-    for pause in prepared.pauses.values():
+    for scope, pause in prepared.pauses.items():
         console.say(f"still paused: {pause.reason or 'no reason given'}")
-        shell.perform(fx.Note(j.Paused(pause.reason)))
+        if scope == BY_PERSON:  # what a quota parks, the fleet notes itself
+            shell.perform(fx.Note(j.Paused(pause.reason)))
 
 
-async def _sample(shell: Shell, monitor: Monitor) -> None:
-    """Sample every tree each ``health.sample_seconds``, as it is set at the time."""
-    while True:
-        await asyncio.sleep(shell.specs.configuration.settings.health.sample_seconds)
-        roots = {name: child.pid for name, child in shell.children.live.items()}
-        fleet = shell.fleet
-        busy = {name for name, agent in fleet.agents.items() if agent.busy}
-        shell.post(e.MemoryIs(monitor.sample(roots, frozenset(busy | fleet.services.keys()))))
-        _check_budget(shell)
+# -- going on in the place of another program -----------------------------------------------------
 
 
-def _check_budget(shell: Shell) -> None:
-    """Tell the fleet what was spent, where there is a budget; warn once it is near its end."""
-    limits = shell.specs.configuration.settings.limits
-    if limits.token_budget is None and limits.usd_budget is None:
-        return
+def _go_on(memory: int) -> int:
+    """Take over what the document in descriptor ``memory`` describes, and run it to its end."""
+    resumed = Resumed(memory)
+    document, fleet = resumed.document, handover.fleet_of(resumed.document)
+    console = Console.going_on(document.console)
+    console.manager = Notifier.take(os.environ)
+    become_subreaper()  # it survives the exec; said again, as nothing works without
+    specs = replace(document.specs, environ=startup.environment_of(os.environ))
+    base = Base(
+        specs,
+        document.token,
+        what_holds(startup.settle_cgroups({})),
+        console,
+        document.lock,
+        document.stderr,
+        document.started_at,
+        resumed.generation,
+    )
+    status = asyncio.run(_supervise(base, fleet, None, resumed))
+    os.close(document.stderr)
+    startup.Lock(document.lock).release()
+    return status
+
+
+# -- the loop -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What the loop stands on, whether made anew or handed over."""
+
+    specs: Specs
+    token: str
+    capabilities: Capabilities
+    console: Console
+    lock: int
+    """Descriptors: the lock on ``swarm.pid``, and what children print."""
+    stderr: int
+    started_at: float
+    generation: int = 1
+
+
+class Beginning(Protocol):
+    """How this program comes to its swarm."""
+
+    @property
+    def listening(self) -> socket.socket | None:
+        """The control socket, where there is one already."""
+
+    def adopt(self, shell: Shell, server: ControlServer) -> None:
+        """Take over what there is already."""
+
+    def begin(self, shell: Shell) -> None:
+        """The loop runs: start, or go on."""
+
+
+async def _supervise(base: Base, fleet: Fleet, zygote: Zygote | None, beginning: Beginning) -> int:
+    loop = asyncio.get_running_loop()
+    specs, console, places = base.specs, base.console, base.specs.places
+    shell = Shell(loop, fleet, specs, console, places)
+    tls = _secure(specs.configuration)
+    shell.children = Children(loop, zygote, shell, tls=tls, stderr=base.stderr)
+    loop.set_exception_handler(lambda _loop, what: _unexpected(shell, what))
+    monitor = Monitor(JsonLog(places.service_log("health")))
+
+    def snapshot() -> Snapshot:
+        return Snapshot(
+            fleet, specs, monitor.samples, base.capabilities, base.started_at, base.generation
+        )
+
+    commands = Commands(shell, snapshot)
+    path, listening = places.control_socket, beginning.listening
+    server = ControlServer(loop, path, base.token, commands.carry_out, listening)
+    upgrade = Upgrade(
+        shell, server, base.token, base.started_at, base.lock, base.stderr, base.generation
+    )
+    commands.upgrade = upgrade.asked
+    beginning.adopt(shell, server)
+    signals = Signals(loop, shell, commands.reload)
+    sampling = loop.create_task(sample_trees(shell, monitor))
+    shell.orphans_ended()  # as pid 1 we may have inherited some that ended before
+    console.manager.attach(loop, fleet)
     try:
-        spending = shell.books.spending(daily=limits.budget_window == "day")
-    except SwarmError as error:
-        shell.log.write("ledger", error=str(error))
-        return
-    shell.post(e.SpendingIs(spending.tokens, spending.usd, spending.resets_at))
-    shell.warn_of_budget(spending.share(limits), limits.warn_at)
+        beginning.begin(shell)
+        await shell.ended.wait()
+    finally:
+        upgrade.close()
+        console.manager.close()
+        sampling.cancel()
+        shell.close()
+        shell.children.close()
+        await server.close()
+        signals.close()
+    if shell.failed is not None:
+        raise shell.failed
+    if signals.interrupted and console.starting:
+        raise Interrupted("interrupted before it was ready")
+    console.say("stopped")
+    return 0
+
+
+def _secure(configuration: Configuration) -> bool:
+    return (configuration.boot.chat.url or "").startswith("wss:")
 
 
 def _unexpected(shell: Shell, what: dict[str, object]) -> None:

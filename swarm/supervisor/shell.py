@@ -19,10 +19,11 @@ from swarm.core import fleet_events as e
 from swarm.core import journal as j
 from swarm.core.fleet import Fleet
 from swarm.core.fleet_state import CHAT, COORDINATOR
-from swarm.core.life import HastenSpawn, Signal, Spawn
-from swarm.errors import SwarmError
+from swarm.core.life import HastenSpawn, Signal, Spawn, Spawning
+from swarm.daemon.outbox import read_outbox
+from swarm.errors import LedgerError, SwarmError
 from swarm.logs import JsonLog
-from swarm.spawner.workspace import owned_workspaces
+from swarm.spawner.workspace import Workspace, owned_workspaces
 from swarm.supervisor import tidy
 from swarm.supervisor.books import Books
 from swarm.supervisor.children import Children, Order
@@ -32,7 +33,7 @@ from swarm.supervisor.control import Caller
 from swarm.supervisor.inbox import Inbox
 from swarm.supervisor.journal import Journal
 from swarm.supervisor.lines import event_of, line_to_child, line_to_coordinator
-from swarm.supervisor.monitor import free_memory_mb
+from swarm.supervisor.monitor import free_memory_mb, load_per_processor
 from swarm.supervisor.specs import Specs
 from swarm.wire import control, lifeline
 
@@ -62,12 +63,14 @@ class Shell:
         self.inbox = Inbox(loop, fleet, self.perform)
         self.children: Children
         self.ended = asyncio.Event()
+        self.session_began = asyncio.Event()
+        """For who watches sessions: there is one."""
         self.failed: SwarmError | None = None
-        self._callers: dict[int, Caller] = {}
-        self._last_reply = 0
+        self.waiting_callers: dict[int, Caller] = {}
+        """Who waits for the fleet's answer, by reply number."""
+        self.last_reply = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._tidying: tidy.Tidying | None = None
-        self._warned = False
         self._orphans: asyncio.TimerHandle | None = None
 
     def post(self, event: e.Event) -> None:
@@ -76,9 +79,27 @@ class Shell:
 
     def reply_to(self, caller: Caller) -> int:
         """A number under which the fleet answers ``caller``."""
-        self._last_reply += 1
-        self._callers[self._last_reply] = caller
-        return self._last_reply
+        self.last_reply += 1
+        self.waiting_callers[self.last_reply] = caller
+        return self.last_reply
+
+    @property
+    def in_flight(self) -> str:
+        """What only this program can bring to its end; empty when another may go on from here."""
+        if self._tidying is not None:
+            return "workspaces are being removed"
+        if self._tasks:
+            return "a dead agent's session is being cleaned up"
+        if self.children.forking:
+            return "an agent is being started"
+        return ""
+
+    def respawn(self) -> None:
+        """Ask anew for every child that an earlier program was about to ask for."""
+        for name in (*self.fleet.services, *self.fleet.agents):
+            life = self.fleet.life_of(name)
+            if life is not None and isinstance(life.phase, Spawning):
+                self._spawn(name)
 
     # -- what happens: children (Listener) --------------------------------------------------------
 
@@ -110,7 +131,9 @@ class Shell:
             case None:
                 return
             case e.PromotionAsked():
-                event = replace(event, free_memory_mb=free_memory_mb())
+                event = replace(event, free_memory_mb=free_memory_mb(), load=load_per_processor())
+            case e.SessionStarted():
+                self.session_began.set()
             case e.ChildReady(address=address) if name == CHAT and address:
                 self._chat_listens(address)
             case e.ChildReady() if name == CHAT:
@@ -207,22 +230,24 @@ class Shell:
         self.children.spawn(order)
 
     def _tune(self, name: str) -> None:
-        if name == COORDINATOR:
+        if name in (COORDINATOR, CHAT):
             self.children.send(name, self.specs.rules())
         elif name in self.fleet.agents:
             self.children.send(name, self.specs.tuning(name))
 
     async def _clean(self, effect: fx.CleanTree) -> None:
         workspace = self.specs.workspace(effect.name)
-        self.post(await clean(effect, self.specs.home_id, workspace))
+        self.post(await clean(effect, self.specs.home_id, workspace, self.specs.cgroups))
 
     def _tidy(self, effect: fx.Tidy) -> None:
         paths = {self.specs.workspace(name): None for name in effect.names}
         if effect.rest:
             for workspace in owned_workspaces(str(self.specs.base), self.specs.home_id):
                 paths[workspace.path] = None
+        stay = self._unsaid(list(paths))
 
         def done(lines: tuple[str, ...]) -> None:
+            lines += tuple(stay.values())
             self._tidying = None
             for name in effect.names:
                 self.specs.workspaces.pop(name, None)
@@ -236,13 +261,30 @@ class Shell:
             self.children,
             self.specs,
             stderr,
-            list(paths),
+            [path for path in paths if path not in stay],
             lambda entry: self.perform(fx.Note(entry)),
             done,
         )
 
+    def _unsaid(self, paths: list[str]) -> dict[str, str]:
+        """Take in the reports that lie in the outboxes of these workspaces, which are to go.
+
+        Who should have may be gone already, or hang: the coordinator ends before the workspaces.
+        Returns those that have to stay, as theirs is in no ledger yet, and why.
+        """
+        stay: dict[str, str] = {}
+        for path in paths:
+            name = os.path.basename(path)
+            try:
+                reports = read_outbox(Workspace(path).outbox)
+                if reports:
+                    self.books.take_in([(name, report) for report in reports])
+            except (LedgerError, OSError) as error:
+                stay[path] = f"{path} stays: the report in its outbox is not taken in yet: {error}"
+        return stay
+
     def _answer(self, effect: fx.Reply | fx.Refuse) -> None:
-        caller = self._callers.pop(effect.reply, None)
+        caller = self.waiting_callers.pop(effect.reply, None)
         if caller is None:
             return
         match effect:
@@ -278,14 +320,6 @@ class Shell:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def warn_of_budget(self, share: float, warn_at: float) -> None:
-        """Say once that the budget is nearly spent."""
-        near = share >= warn_at
-        if near and not self._warned:
-            self.console.say(f"warning: {share:.0%} of the budget is spent")
-            self.log.write("budget", share=round(share, 3))
-        self._warned = near
 
     def close(self) -> None:
         """Nothing happens any more."""

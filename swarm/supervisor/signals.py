@@ -1,13 +1,33 @@
-"""Signals only post events."""
+"""Signals only post events; before there is a loop to post to, they end the start."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable
+from types import FrameType
 
 from swarm.core.fleet_events import StopAsked
+from swarm.errors import Interrupted
 from swarm.supervisor.shell import Shell
+
+HELD_BACK = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""What ``agentctl swarm up`` as pid 1 blocks until the supervisor it becomes can take it."""
+
+
+def end_by_signal_from_now_on() -> None:
+    """Let TERM end the start as Ctrl-C does, until :class:`Signals` takes over.
+
+    For pid 1 of a namespace the default action of a signal is to do nothing
+    (pid_namespaces(7)): without a handler a container could not be stopped while it starts.  The
+    command line blocked them across the exec; what came meanwhile is delivered here.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted("ended by SIGTERM before it was up")
+
+    signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
 
 class Signals:

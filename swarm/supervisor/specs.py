@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from swarm.config.places import Places
+from swarm.config.places import Places, expanded
 from swarm.config.roles import resolve_secrets
 from swarm.config.runtimes import resolve_runtime
+from swarm.config.settings import Estimate, Limits
 from swarm.core.model import bare_id, split_agent_name
 from swarm.sandbox.environment import scrubbed
 from swarm.sessions.launching import STATE_VARIABLES
+from swarm.spawner.identity import load_identity
 from swarm.supervisor.configuration import Configuration
 from swarm.wire import lifeline
 from swarm.wire.spawn import DaemonSpec, JanitorSpec, RuntimeSpec, ServiceSpec
@@ -39,13 +40,16 @@ class Specs:
     """Where the fleet meets; the embedded server's own address once it listens."""
     chat_listen: str = ""
     """What the embedded server was given by the kernel: a restarted one listens there again."""
+    cgroups: dict[str, str] = field(default_factory=dict)
+    """Where sessions get theirs, as ``DaemonSpec.cgroups`` has it."""
     workspaces: dict[str, str] = field(default_factory=dict)
     """Agent → workspace: an agent keeps its own when ``workspace_base`` changes."""
+    _badge: str = ""
 
     @property
     def base(self) -> Path:
-        """Where new workspaces are made."""
-        return Path(os.path.abspath(Path(self.configuration.settings.workspace_base).expanduser()))
+        """Where new workspaces are made; :class:`~swarm.errors.UsageError` for nobody's ``~``."""
+        return expanded(Path(self.configuration.settings.workspace_base), "workspace_base")
 
     def workspace(self, name: str) -> str:
         """The workspace of an agent."""
@@ -78,8 +82,10 @@ class Specs:
             read=role.read,
             write=role.write,
             network=role.network,
+            cgroups=self.cgroups,
             secrets=resolve_secrets(role_name, role, self.environ),
             environ=_capped(_of_use(self.environ, runtime)),
+            badge=self.badge(),
         )
         return msgspec.json.encode(spec)
 
@@ -111,9 +117,30 @@ class Specs:
             max_processes=limits.max_processes,
         )
 
+    def badge(self) -> str:
+        """What tells our daemons from guests on the embedded server; none for another server.
+
+        Made from a key that no session can read, and the same in every life of the supervisor:
+        a chat server that outlives one goes on knowing who is who.
+        """
+        if self.configuration.boot.chat.url is None and not self._badge:
+            key = load_identity(self.places.coordinator_identity)
+            self._badge = key.sign(b"agentctl chat badge " + self.home_id.encode()).hex()[:32]
+        return self._badge
+
     def rules(self) -> lifeline.Rules:
-        """The live settings of the coordinator."""
-        return lifeline.Rules(coordinators=self.coordinators(), announcers=self.announcers())
+        """The live settings of the coordinator; ``""`` is any role that is not named."""
+        configuration = self.configuration
+        anyone = configuration.settings.limits
+        roles = {
+            name: _role_rules(configuration.limits(name), role.estimate)
+            for name, role in configuration.file_roles.items()
+        }
+        return lifeline.Rules(
+            coordinators=self.coordinators(),
+            announcers=self.announcers(),
+            roles={"": _role_rules(anyone, Estimate()), **roles},
+        )
 
     def coordinators(self) -> tuple[str, ...]:
         """Whose ``ASSIGN`` is obeyed: our own, and those the configuration names."""
@@ -131,6 +158,7 @@ class Specs:
             "listen": self.chat_listen or chat.listen,
             "channel": chat.channel,
             "trusted": [self.coordinator_id, self.operator_id],
+            "badge": self.badge(),
         }
 
     def _coordinator(self) -> dict[str, object]:
@@ -157,6 +185,15 @@ class Specs:
                 for name, role in configuration.file_roles.items()
             },
         }
+
+
+def _role_rules(limits: Limits, estimate: Estimate) -> lifeline.RoleRules:
+    return lifeline.RoleRules(
+        task_token_budget=limits.task_token_budget,
+        task_usd_budget=limits.task_usd_budget,
+        estimate_tokens=estimate.tokens,
+        estimate_usd=estimate.usd,
+    )
 
 
 def _of_use(environ: Mapping[str, str], runtime: RuntimeSpec) -> dict[str, str]:

@@ -15,9 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from swarm.config.places import Places
 from swarm.daemon.outbox import read_outbox
 from swarm.errors import AlreadyRunning, SwarmError
+from swarm.logs import bound_text
+from swarm.sandbox import cgroup_place, cgroups
+from swarm.sandbox.cgroup_place import Place
+from swarm.sandbox.scope import own_scope
 from swarm.sandbox.trees import start_time, sweep
 from swarm.spawner.identity import Identity, load_or_create
 from swarm.spawner.workspace import owned_workspaces, sweep_half_made
@@ -103,6 +109,22 @@ def make_home(places: Places) -> None:
         ) from None
 
 
+def open_stderr(places: Places) -> int:
+    """The descriptor children print to, of a log that is cut when it has grown too long.
+
+    Raises :class:`~swarm.errors.SwarmError`.
+    """
+    path = places.logs / "stderr.log"
+    bound_text(path)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SwarmError(
+            f"{path} cannot be opened: {error.strerror}",
+            "make the home writable, or name another AGENTCTL_HOME",
+        ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Who this home is."""
@@ -152,9 +174,45 @@ def _write_secret(path: Path, text: str) -> None:
         raise SwarmError(f"{path} cannot be written: {error.strerror}", "make room") from None
 
 
-def sweep_leftovers(base: Path, home_id: str) -> tuple[int, int]:
-    """End processes and remove half-made workspaces of a killed predecessor; how many of each."""
-    killed: set[int] = set()
+def settle_cgroups(environ: Mapping[str, str]) -> Place:
+    """Where sessions will get their cgroups; moves this process where v2 wants it.
+
+    Before anything else is started; where only a user's systemd can give one, it is asked.
+    """
+    return cgroup_place.settle(lambda: own_scope(environ, os.getpid()))
+
+
+def sweep_elsewhere(home: Path, home_id: str, folders: Mapping[str, str]) -> int:
+    """Empty the cgroups of a predecessor that was started from another place; how many processes.
+
+    A swarm started over ssh yesterday had its cgroups below that login's.  ``folders``, where they
+    are from now on, is what the next one will find in ``<home>/cgroups.json``.
+    """
+    path = home / "cgroups.json"
+    killed = 0
+    try:
+        before = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError):
+        before = {}  # the first of this home, or one that was written by nobody of ours
+    theirs = {
+        name: folder
+        for name, folder in before.items()
+        if folder.startswith("/") and os.path.basename(folder) == f"{cgroups.PREFIX}{home_id}"
+    }
+    if theirs != folders:
+        killed = len(cgroups.sweep(theirs))
+        _write_secret(path, msgspec.json.encode(dict(folders)).decode())
+    return killed
+
+
+def sweep_leftovers(
+    base: Path, home_id: str, folders: Mapping[str, str] | None = None
+) -> tuple[int, int]:
+    """End processes and remove half-made workspaces of a killed predecessor; how many of each.
+
+    ``folders`` are the home's cgroups: they are emptied first, as nothing hides in them.
+    """
+    killed: set[int] = set(cgroups.sweep(folders or {}))
     end = time.monotonic() + SWEEP_SECONDS
     while (found := sweep(home_id)) and time.monotonic() < end:
         killed |= set(found)

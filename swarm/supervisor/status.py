@@ -12,9 +12,12 @@ from typing import Any
 
 import msgspec
 
+from swarm import __version__
 from swarm.core.fleet_agents import Active, Agent, Asking, Cleaning, Demoting, Promoting, Service
+from swarm.core.fleet_budget import standing
 from swarm.core.fleet_state import FleetState
-from swarm.core.gate import Pause
+from swarm.core.gate import Pause, slots
+from swarm.core.quota import Quota
 from swarm.health.sampler import Sample
 from swarm.logs import timestamp
 from swarm.sandbox.probe import Capabilities
@@ -31,6 +34,8 @@ class Snapshot:
     capabilities: Capabilities
     started_at: float
     """Unix seconds."""
+    generation: int = 1
+    """How many programs have run this swarm, this one included: upgrades, and 1."""
 
     def whole(self) -> dict[str, Any]:
         """The supervisor's part of ``swarm status --json``."""
@@ -39,6 +44,7 @@ class Snapshot:
             "version": 1,
             "swarm": self._swarm(),
             "limits": msgspec.to_builtins(limits),
+            "budget": self.budget(),
             "agents": [self.agent(one) for one in self.fleet.agents.values()],
             "services": [self._service(one) for one in self.fleet.services.values()],
         }
@@ -55,7 +61,7 @@ class Snapshot:
             "pid": agent.life.pid,
             "restarts": agent.life.restarts,
             "next_restart_at": self._time(agent.life.next_restart_at),
-            "reason": agent.reason or None,
+            "reason": agent.reason or (self.fleet.closed(agent) if agent.idle else "") or None,
             "last_heartbeat": self._time(pulse.heard_at) if pulse is not None else None,
             **self._sample(agent.name, agent.life.pid),
             "task": _task(agent),
@@ -76,6 +82,20 @@ class Snapshot:
             "sandbox": role.sandbox,
             "last_crash": agent.life.last_crash or None,
             "limits": msgspec.to_builtins(configuration.limits(agent.role)),
+            "budget": self.budget(agent.name),
+        }
+
+    def budget(self, agent: str = "") -> dict[str, Any]:
+        """How the swarm's budget stands, or an agent's own; null is no limit, or not known."""
+        fleet = self.fleet
+        found = standing(fleet, agent)
+        limit, spent, shares = found.limit, found.spent, found.shares
+        return {
+            "window": "day" if fleet.settings.budget_daily else "total",
+            "resets_at": self._time(fleet.spending_resets_at),
+            "tokens": _part(limit.tokens, spent.tokens, shares.get("tokens")),
+            "usd": _part(limit.usd, spent.usd, shares.get("usd")),
+            "warning": found.warning or None,
         }
 
     def _swarm(self) -> dict[str, Any]:
@@ -84,12 +104,16 @@ class Snapshot:
         stop = fleet.stop
         return {
             "pid": os.getpid(),
+            "version": __version__,
+            "generation": self.generation,
             "home": str(self.specs.places.home),
             "started_at": timestamp(self.started_at),
             "chat_url": self.specs.chat_url or None,
             "channel": configuration.boot.chat.channel,
             "repo": configuration.repo.source,
-            "paused": self._paused(fleet.paused or fleet.quota),
+            "gate": self._gate(),
+            "paused": self._paused(fleet.paused or fleet.all_parked()),
+            "quotas": [self._quota(one) for one in fleet.quotas.values()],
             "stopping": stop.stage if stop is not None else None,
             "config": {
                 "path": str(configuration.path) if configuration.path else None,
@@ -98,15 +122,30 @@ class Snapshot:
             },
             "containment": holds.containment.value,
             "landlock": holds.landlock_abi,
+            "limits_by": holds.limits_by,
+            "limits_enforced": list(holds.place.enforces),
             "problems": list(holds.problems),
             "active": fleet.active,
             "wanted": dict(fleet.wanted),
         }
 
+    def _gate(self) -> dict[str, Any]:
+        """Whether a session could start now, and if not, why."""
+        free, reason = slots(self.fleet.gate(), self.fleet.now)
+        return {"open": free > 0, "reason": reason or None}
+
     def _paused(self, pause: Pause | None) -> dict[str, Any] | None:
         if pause is None:
             return None
         return {"reason": pause.reason, "until": self._time(pause.until)}
+
+    def _quota(self, quota: Quota) -> dict[str, Any]:
+        return {
+            "runtime": quota.runtime or None,
+            "reason": quota.reason or None,
+            "until": self._time(quota.shown_until),
+            "probing": quota.probe is not None,
+        }
 
     def _service(self, service: Service) -> dict[str, Any]:
         return {
@@ -130,6 +169,11 @@ class Snapshot:
     def _time(self, at: float | None) -> str | None:
         """The fleet's clock as RFC 3339."""
         return None if at is None else timestamp(self.fleet.epoch + at)
+
+
+def _part(limit: float | None, spent: float | None, share: float | None) -> dict[str, Any]:
+    rounded = None if share is None else round(share, 4)
+    return {"limit": limit, "spent": spent, "share": rounded}
 
 
 def _task(agent: Agent) -> dict[str, Any] | None:

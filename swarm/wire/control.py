@@ -90,8 +90,9 @@ class AgentKillSession(_Command, frozen=True, tag="agent_kill_session"):
 class Upgrade(_Command, frozen=True, tag="upgrade"):
     """Execute the newly installed program in this very process; children and sessions go on.
 
-    ``Done`` says that it is about to: ``data`` holds ``generation``, the number ``status`` shows
-    as ``swarm.generation`` once the new program runs.
+    ``Done`` comes from the new program, ``Refused`` from the old one, which goes on.  ``data``
+    holds ``generation`` (what ``status`` shows as ``swarm.generation``), the versions ``before``
+    and ``after``, and how many ``agents`` and ``sessions`` went on.
     """
 
 

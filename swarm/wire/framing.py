@@ -43,6 +43,11 @@ class LineBuffer:
         return lines
 
     @property
+    def unfinished(self) -> bytes:
+        """Those bytes, for whoever goes on reading in our place."""
+        return bytes(self._buffer)
+
+    @property
     def pending(self) -> int:
         """Bytes of an unfinished line held back."""
         return len(self._buffer)

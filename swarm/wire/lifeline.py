@@ -74,6 +74,7 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     exit_status: int | None = None
     """Exit status of the CLI; negative is the signal that ended it."""
     session_id: str | None = None
+    """The CLI's own id of it; empty when that is no session to go on with any more."""
     usage: Usage = Usage()
     cost_usd: float | None = None
     branch: str | None = None
@@ -340,6 +341,8 @@ class AgentFact(msgspec.Struct, frozen=True, omit_defaults=True):
     closed: str = ""
     """Why it may start nothing now though it is idle: its runtime's quota, its own budget.  It is
     offered no task then, and a task only such agents could take shows this as its reason."""
+    spent_up: bool = False
+    """Its own budget is spent: that may last, so its interrupted tasks do not wait for it."""
 
 
 class Snapshot(_Line, frozen=True):

@@ -51,10 +51,15 @@ class DaemonSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     write: tuple[str, ...] = ()
     network: tuple[int, ...] | None = None
     """TCP ports sessions may connect to; ``None``: any."""
+    cgroups: dict[str, str] = {}
+    """Controller → directory in which this home's sessions get their cgroups (``unified`` among
+    them for v2); empty where none can be made."""
     secrets: dict[str, str] = {}
     """Environment of the session: name → value, already resolved by the supervisor."""
     environ: dict[str, str] = {}
     """The supervisor's environment, from which ``pass_env`` and the locale are picked."""
+    badge: str = ""
+    """Shown to the embedded chat server, which keeps room for those who have it."""
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,15 +10,22 @@ Who really said it is the server's ``from``, never a field of the body (rules, "
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from swarm.core.model import Usage, bare_id, is_agent_id, is_component, is_role
 from swarm.errors import BadMessage
 
 MAX_CONTENT = 256 * 1024
 """Bytes of one ``MSG.content`` we send or look at; longer ones are ignored."""
+
+
+Count: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A whole number that fits a ledger's column and a double; JSON may hold one of any length."""
+Seconds: TypeAlias = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Dollars: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class TaskRef(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,7 +37,7 @@ class TaskRef(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
     prompt: str = ""
     """Only from announcers and foreign coordinators."""
-    priority: int = 0
+    priority: Count = 0
 
 
 class _Work(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
@@ -42,9 +49,9 @@ class TaskAvailable(_Work, frozen=True, tag="TASK_AVAILABLE"):
 
     task: TaskRef
     offer: tuple[str, ...] = ()
-    idle: int = 0
+    idle: Count = 0
     """How many matching agents are idle; spreads the claims of those not offered."""
-    slot_ms: int = 50
+    slot_ms: Count = 50
     """Milliseconds a not-offered agent's place in the spread is wide."""
 
 
@@ -58,8 +65,8 @@ class Assign(_Work, frozen=True, tag="ASSIGN"):
     """``agentId`` holds the lease with this fence."""
 
     task: TaskRef
-    fence: int = 0
-    lease_seconds: float = 0.0
+    fence: Count = 0
+    lease_seconds: Seconds = 0.0
 
 
 class Rejected(_Work, frozen=True, tag="REJECTED"):
@@ -73,27 +80,27 @@ class Unclaim(_Work, frozen=True, tag="UNCLAIM"):
     """I hold it and cannot start it; no attempt is counted."""
 
     task: TaskRef
-    fence: int = 0
+    fence: Count = 0
     reason: str = ""
-    retry_after: float = 0.0
+    retry_after: Seconds = 0.0
 
 
 class Report(_Work, frozen=True, kw_only=True):
     """What the three reports share; see ``wire.lifeline.Finished`` for the fields' meaning."""
 
     task: TaskRef
-    fence: int = 0
+    fence: Count = 0
     outcome: str = ""
     reason: str = ""
     result: str = ""
-    exit_status: int | None = None
+    exit_status: Count | None = None
     session_id: str | None = None
     usage: Usage = Usage()
-    cost_usd: float | None = None
+    cost_usd: Dollars | None = None
     branch: str | None = None
     commit: str | None = None
-    commits: int = 0
-    retry_at: float | None = None
+    commits: Count = 0
+    retry_at: Seconds | None = None
     needs_human: bool = False
     swarm_budget: bool = False
 
@@ -117,7 +124,7 @@ class Settled(_Work, frozen=True, tag="SETTLED"):
     """
 
     task: TaskRef
-    fence: int = 0
+    fence: Count = 0
     stale: bool = False
 
 
@@ -125,14 +132,14 @@ class Heartbeat(_Work, frozen=True, tag="HEARTBEAT"):
     """A holder on another host lives; our own fleet beats on its lifelines instead."""
 
     task: TaskRef = TaskRef()
-    fence: int = 0
+    fence: Count = 0
 
 
 class Status(_Work, frozen=True, tag="STATUS"):
     """``started`` once the session's process runs, then ``working`` with a line of progress."""
 
     task: TaskRef = TaskRef()
-    fence: int = 0
+    fence: Count = 0
     phase: str = ""
     text: str = ""
 
@@ -173,13 +180,26 @@ def decode(content: str) -> WorkMessage | None:
     if not text.startswith("{"):
         return _short_form(text)
     try:
-        return _decoder.decode(text)
+        return _in_range(_decoder.decode(text))
     except msgspec.ValidationError as error:
         if "$.type" in str(error) or "`type`" in str(error):
             return None  # an unknown type, or no type at all
         raise BadMessage(f"a work message that does not fit its type: {error}") from error
     except (msgspec.DecodeError, RecursionError):
         return None  # talk that happens to begin with a brace
+
+
+def _in_range(message: WorkMessage) -> WorkMessage:
+    """What a report says was used is no more than a ledger can add up, and never less than none.
+
+    Raises :class:`~swarm.errors.BadMessage`.
+    """
+    if isinstance(message, Report):
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
+            used = getattr(message.usage, name)
+            if used is not None and not 0 <= used <= 2**53:
+                raise BadMessage(f"a work message that does not fit its type: usage.{name}")
+    return message
 
 
 def _short_form(text: str) -> WorkMessage | None:

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
+from swarm.sandbox import oom
 from swarm.wire.spawn import Fork, Forked, ForkFailed, ServiceSpec, ZygoteReady
 from swarm.zygote.process import die_with_parent, set_process_name
 
@@ -32,19 +33,25 @@ CRASHED = 70
 
 def main(fd: int, supervisor: int, *, tls: bool) -> int:
     """Serve fork requests on packet socket ``fd`` until ``supervisor`` (a pid) is gone."""
-    os.setsid()  # out of the terminal's foreground group: Ctrl-C is the supervisor's alone
     set_process_name("agentctl-zygote")
+    oom.forgo()  # of the supervisor's protection
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(supervisor)
     _preload(tls=tls)
     line = socket.socket(fileno=fd)
-    line.send(msgspec.json.encode(ZygoteReady(pid=os.getpid())))
+    try:
+        line.send(msgspec.json.encode(ZygoteReady(pid=os.getpid())))
+    except BrokenPipeError:
+        return 0  # the supervisor died while we were getting ready
     while True:
         packet, fds = _receive(line)
         if not packet:
             return 0
         request = msgspec.json.decode(packet, type=Fork)
-        line.send(msgspec.json.encode(_fork(request, fds[0], supervisor)))
+        try:
+            line.send(msgspec.json.encode(_fork(request, fds[0], supervisor)))
+        except BrokenPipeError:
+            return 0  # its lifeline tells the child, too, that the supervisor is gone
         os.close(fds[0])
 
 

@@ -62,7 +62,16 @@ class Zygote:
             actions.append((os.POSIX_SPAWN_DUP2, stderr, 2))
         os.set_inheritable(theirs.fileno(), True)
         try:
-            pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions)
+            pid = os.posix_spawn(
+                sys.executable,
+                argv,
+                os.environ,
+                file_actions=actions,
+                # Out of the terminal's foreground group: Ctrl-C is the supervisor's alone.
+                setsid=True,
+                # A supervisor that has just taken over blocks signals; its children must not.
+                setsigmask=(),
+            )
         except OSError as error:
             ours.close()
             raise SpawnError(

@@ -22,6 +22,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from swarm.chat import client as client_module
 from swarm.chat.client import ChatClient, Disconnected, backoff
+from swarm.chat.guarded import guarded_by
 from swarm.chat.keys import Clock, verify
 from swarm.chat.server import FLEET_LIMITS, PROTOCOL_LIMITS, ChatHost, _silent, serve_chat
 from swarm.errors import ChatError
@@ -62,7 +63,7 @@ async def test_in_and_out():
         async with client(running.address) as me, client(running.address, OTHER) as other:
             signed = await until(me, SignedIn)
             assert signed.agent_id == ME.agent_id == me.agent_id
-            assert signed.messages_per_second == 50
+            assert signed.messages_per_second == FLEET_LIMITS.messages_per_second
             await until(me, Joined)
             await other.joined()
             await me.tell("hello")
@@ -452,7 +453,14 @@ async def test_wss_wants_a_valid_certificate(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     host = ChatHost(ChatServer(verify=verify, entropy=os.urandom), None)
-    async with serve(host.handle, "127.0.0.1", 0, ssl=context, logger=_silent) as server:
+    async with serve(
+        host.handle,
+        "127.0.0.1",
+        0,
+        ssl=context,
+        logger=_silent,
+        create_connection=guarded_by(host.guard),
+    ) as server:
         url = url_of(server).replace("ws://", "wss://")
         async with client(url, once=True) as stranger:
             with pytest.raises(ChatError, match="certificate is not valid"):

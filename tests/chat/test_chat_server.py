@@ -204,9 +204,10 @@ async def test_challenges_and_silence_run_out_on_their_own():
 
 
 async def test_a_reader_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    monkeypatch.setattr(server_module, "MAX_BACKLOG", 100_000)
+    monkeypatch.setattr(server_module, "MAX_GUEST_BACKLOG", 100_000)
     log = JsonLog(tmp_path / "chat.log")
-    async with serving(limits=FLEET_LIMITS, log=log) as running:
+    limits = replace(FLEET_LIMITS, content_bytes=2**20)
+    async with serving(limits=limits, log=log) as running:
         host, port = running.address.removeprefix("ws://").split(":")
         slow = socket.create_connection((host, int(port)))
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -61,7 +61,11 @@ def service(home: Path, **config: object) -> Iterator[Service]:
 async def test_it_serves_the_fleet_and_trusts_whom_it_is_told_to(home: Path):
     boss = Identity.create("boss")
     with service(
-        home, listen="127.0.0.1:0", channel="#work", trusted=["@" + boss.agent_id]
+        home,
+        listen="127.0.0.1:0",
+        channel="#work",
+        trusted=["@" + boss.agent_id],
+        badge="the fleet's",
     ) as chat:
         hello = chat.until(lifeline.Hello)
         assert (hello.name, hello.pid) == ("chat", chat.process.pid)
@@ -79,6 +83,14 @@ async def test_it_serves_the_fleet_and_trusts_whom_it_is_told_to(home: Path):
             assert not any(f["type"] == "ERROR" for f in client.heard)
         async with foreigner(address) as client:
             welcome = await client.sign_in()
+            assert welcome["limits"]["messages_per_second"] == 10
+        async with foreigner(address) as client:
+            rules = lifeline.Rules((), ("@" + client.identity.agent_id,))
+            chat.end.sendall(lifeline.encode(rules))
+            welcome = await client.sign_in()
+            assert welcome["limits"]["messages_per_second"] == 50
+        async with foreigner(address) as client:
+            welcome = await client.sign_in(badge="the fleet's")
             assert welcome["limits"]["messages_per_second"] == 50
         chat.end.sendall(lifeline.encode(lifeline.Leave(grace_seconds=1)))
         assert chat.process.wait(20) == 0

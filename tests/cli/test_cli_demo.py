@@ -183,7 +183,8 @@ def test_the_whole_demo(temporary: Path) -> None:
     report = dict(line.split(maxsplit=1) for line in out.rpartition("\n\n")[2].splitlines())
     assert report["tasks"].startswith("8 done")
     assert "1 lost" in report["attempts"]
-    assert report["commits"].startswith("5 on 5 branches")
+    # Six when the work of the killed attempt was brought home before the next one began.
+    assert report["commits"].startswith(("5 on 5 branches", "6 on 5 branches"))
     assert float(report["all"].split()[1]) < 30
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from cli_fake import Ran
+from tests_support import eventually
 
 from swarm import errors
 from swarm.cli import main
@@ -204,6 +205,8 @@ def test_ctrl_c_ends_a_wait_with_130(home: Path) -> None:
     )
     assert process.stdout is not None
     assert "queued" in process.stdout.readline()
+    stat = Path(f"/proc/{process.pid}/stat")  # told, it waits: no import, no half-written line
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", 20)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -163,3 +163,19 @@ def test_agent_show(supervisor: FakeSupervisor, cli: Cli) -> None:
     assert "restarts" in out
     assert "id t-00000001, attempt 1, session_pid 4245, started_at -" in out
     assert "\x1b" not in out
+
+
+def test_a_closed_gate_and_the_next_restart_are_shown() -> None:
+    soon = {"name": "swarm-qa-001", "state": "backoff", "reason": "crashed, signal 9"}
+    facts = {
+        "swarm": {"gate": {"open": False, "reason": "the load is 9.0 a processor"}, "paused": None},
+        "agents": [{**soon, "next_restart_at": "2999-01-01T00:00:00Z"}],
+        "services": [],
+    }
+    text = str(page(facts, True, terminal=False))
+    assert "gate    no session starts: the load is 9.0 a processor" in text
+    assert "d: crashed, signal 9" in text
+    assert "again in " in text
+    paused = {"open": False, "reason": "paused"}
+    facts["swarm"] = {"gate": paused, "paused": {"reason": "lunch", "until": None}}
+    assert "gate" not in str(page(facts, True, terminal=False))

@@ -8,6 +8,7 @@ from fleet_plays import A, B, C, Play, Report, session
 from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
 from swarm.core import journal, life
+from swarm.core.budget import Amount, Reading
 from swarm.core.model import AgentState, Outcome
 
 # -- coming up ------------------------------------------------------------------------------------
@@ -617,10 +618,10 @@ def test_whoever_asks_after_the_end_is_answered() -> None:
 def test_spending_beyond_the_budget_ends_sessions_and_closes_the_gate() -> None:
     play = Play(token_budget=100).up()
     play.activate(A, "t-1")
-    play.do(e.SpendingIs(50, None))
+    play.do(e.SpendingIs(Reading({A: Amount(50)})))
     assert not play.of(fx.TellEndSession)
-    play.do(e.SpendingIs(100, 1.0))
-    play.do(e.SpendingIs(101, 1.0))
+    play.do(e.SpendingIs(Reading({A: Amount(100, 1.0)})))
+    play.do(e.SpendingIs(Reading({A: Amount(101, 1.0)})))
     (end,) = play.of(fx.TellEndSession)
     assert end.outcome is Outcome.OVER_BUDGET
     assert play.of(fx.TellSlots)[-1].free == 0

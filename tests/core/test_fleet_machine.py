@@ -14,6 +14,7 @@ from swarm.core import (
     fleet_agents,
     fleet_lives,
     fleet_orders,
+    fleet_quota,
     fleet_scale,
     fleet_state,
     fleet_stop,
@@ -144,6 +145,18 @@ def agent_stop_is_answered_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fleet_orders, "answer_gone", answer)
 
 
+def the_parked_are_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fleet_state.FleetState, "closed", lambda _self, _agent: "")
+
+
+def anybody_probes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fleet_quota, "_prober", lambda fleet, _one: next(iter(fleet.agents), None))
+
+
+def a_probes_tree_is_left_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fleet_lives, "prober_died", lambda _fleet, _name: None)
+
+
 MUTANTS: tuple[Plant, ...] = (
     gate_counts_one_less,
     assignment_of_anybody_counts,
@@ -158,6 +171,9 @@ MUTANTS: tuple[Plant, ...] = (
     janitor_is_never_done,
     stop_grants_still,
     agent_stop_is_answered_twice,
+    the_parked_are_open,
+    anybody_probes,
+    a_probes_tree_is_left_alone,
 )
 
 

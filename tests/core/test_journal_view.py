@@ -42,6 +42,15 @@ ENTRIES: tuple[j.Entry, ...] = (
     j.WorkspaceKept("a", "work could not be saved"),
     j.WorkspaceRemoved("a", ("swarm/a/saved",)),
     j.SwarmStopped("asked"),
+    j.BudgetNear("80% of its own token budget is spent: 80 of 100", "b"),
+    j.BudgetSpent("100% of its own token budget is spent: 100 of 100", "b"),
+    j.BudgetOpen("its own token budget allows more again", "b"),
+    j.Upgraded("0.1.0", "0.2.0", 2),
+    j.UpgradeRefused("it does not start"),
+    j.QuotaHit("claude", "limit reached", 5.0),
+    j.QuotaProbed("a", "claude", "quota", "limit reached"),
+    j.QuotaLifted("claude", "a probe succeeded"),
+    j.ChildForgiven("b", "at least 5 children died within 10 s"),
 )
 
 
@@ -84,6 +93,10 @@ def test_a_later_versions_fields_are_ignored() -> None:
     assert j.read({"kind": "child_danced", "child": "a"}) is None
 
 
+def _at(kind: type[j.Entry]) -> int:
+    return [type(entry) for entry in ENTRIES].index(kind)
+
+
 def test_the_story_of_one_agent() -> None:
     assert list(view.story(journal(*ENTRIES), "a")) == [
         "T03  its workspace was taken over from an earlier run",
@@ -113,6 +126,11 @@ def test_the_story_of_one_agent() -> None:
         "T27  its workspace was kept: work could not be saved",
         "T28  its workspace was removed: work saved to swarm/a/saved",
         "T29  the swarm stopped: asked",
+        f"T{_at(j.Upgraded)}  the supervisor was upgraded: 0.1.0 → 0.2.0",
+        f"T{_at(j.UpgradeRefused)}  an upgrade of the supervisor was refused: it does not start",
+        f"T{_at(j.QuotaHit)}  quota: claude is parked: limit reached",
+        f"T{_at(j.QuotaProbed)}  probed the quota of claude: quota",
+        f"T{_at(j.QuotaLifted)}  quota: claude goes on: a probe succeeded",
     ]
 
 

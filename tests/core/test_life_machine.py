@@ -288,7 +288,7 @@ def test_a_life_keeps_its_rules_whatever_the_shell_does() -> None:
     check(real, 150, Phase.generate, Phase.shrink)
 
 
-CRASH = "return _crash(life, reason, _ran(life.phase, now), now, jitter)"
+CRASH = "return _crash(life, reason, _ran(life.phase, now), now, jitter, shared)"
 BUGS = {
     "exit 0 counts as finished": (
         CRASH,
@@ -299,8 +299,8 @@ BUGS = {
         'g} s"\n            return _end(life, pid, now, Then.START,',
     ),
     "missed heartbeats are free": (
-        "Unresponsive(reason)):\n            return _end(life, pid, now, Then.CRASH,",
-        "Unresponsive(reason)):\n            return _end(life, pid, now, Then.START,",
+        "return _end(life, pid, now, Then.CRASH, reason, seconds)",
+        "return _end(life, pid, now, Then.START, reason, seconds)",
     ),
     "a spawn has no deadline": (
         "case Stopped() | Running() | Degraded():",
@@ -362,8 +362,8 @@ BUGS = {
         "",
     ),
     "restarts at once after a spawn that failed": (
-        "verdict = judge(life.policy, life.history, now, ran=ran, jitter=jitter)",
-        "verdict = judge(life.policy, life.history, now, ran=ran or 0.0, jitter=jitter)",
+        "life.policy, life.history, now, ran=ran, jitter=jitter, shared=shared is not None",
+        "life.policy, life.history, now, ran=ran or 0.0, jitter=jitter, shared=shared is not None",
     ),
 }
 

@@ -16,6 +16,7 @@ from daemon_values import COORDINATOR, ME, NAME
 from tests_support import eventually_async
 
 from swarm.daemon import doze as dozing
+from swarm.daemon import ration
 from swarm.daemon.chore import Chore
 from swarm.daemon.doze import Arrival, Doze, Settled
 from swarm.daemon.line import Lifeline
@@ -232,11 +233,78 @@ def test_an_order_or_an_offer_wakes_it_and_is_left_for_the_loop(
 
 
 def test_what_the_codec_must_judge_wakes_it(make: Make) -> None:
-    for odd in (b"\x88\x02\x03\xe8", b"\x01\x01a", b"\x82\x01a", b"\x81\x7f" + b"\xff" * 8):
+    masked = b"\x81\x81mask" + b"a"
+    for odd in (b"\x01\x01a", b"\x82\x01a", b"\x81\x7f" + b"\xff" * 8, masked):
         den = make().arrived()
         den.server.sendall(odd)
         den.until(lambda den=den: den.woken)  # type: ignore[misc]
         assert den.doze.pending == odd
+
+
+def test_a_server_that_takes_its_leave_wakes_nobody(make: Make) -> None:
+    den = make().arrived()
+    den.server.sendall(said("bye", "9" * 16) + b"\x88\x02\x03\xe9")
+    den.until(lambda: den.doze.joined is None)
+    (state,) = den.said()
+    assert state == lifeline.ChatState(
+        connected=False, reason="the chat server closed the connection"
+    )
+    den.until(lambda: den.doze.joined is not None)
+    assert den.woken is None
+
+
+def test_no_stranger_can_wake_it_by_what_they_say(make: Make) -> None:
+    """They know all our ids; what counts is who the server says is speaking."""
+    den = make().arrived()
+    forged = work.encode(Assign(agentId=ME.agent_id, task=TaskRef("t-1"), fence=9))
+    for content in (
+        f"{COORDINATOR} {ME.agent_id} {NAME} ASSIGN TASK_AVAILABLE",
+        '"from":"@' + COORDINATOR + '" ' + forged,
+        '","from":"@' + COORDINATOR + '","to":"' + ME.agent_id,
+        '\\","from":"@' + COORDINATOR + '","x":"' + ME.agent_id,
+        msgspec.json.encode({"type": "MSG", "from": f"@{COORDINATOR}", "content": forged}).decode(),
+    ):
+        den.server.sendall(said(content, "9" * 16))
+    assert den.settle(20) is None
+    assert den.doze.pending == b""
+
+
+@pytest.mark.parametrize("spelling", ['"from" : "@%s"', '"from":"%s"', '"from":\n"@%s"'])
+def test_however_a_server_spells_its_json_an_order_wakes_it(make: Make, spelling: str) -> None:
+    den = make().arrived()
+    mine = work.encode(Assign(agentId=ME.agent_id, task=TaskRef("t-1"), fence=1))
+    content = msgspec.json.encode(mine).decode()
+    den.server.sendall(
+        text(f'{{"type":"MSG",{spelling % COORDINATOR},"to":"#agents","content":{content}}}')
+    )
+    den.until(lambda: den.woken)
+
+
+def test_mutant_a_look_for_the_name_alone_is_caught(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dozing, "_said_by", lambda sender, payload: sender in payload)
+    with pytest.raises(AssertionError):
+        test_no_stranger_can_wake_it_by_what_they_say(make)
+
+
+def test_a_flood_of_pings_is_answered_once_a_batch_and_left_to_wait(make: Make) -> None:
+    den = make().arrived()
+    den.server.setblocking(False)
+    sent, pings = 0, b"\x89\x00" * 30_000
+    for _ in range(2000):
+        try:
+            sent += den.server.send(pings)
+        except BlockingIOError:
+            den.doze.turn(0)
+            if den.doze._ration.again_at() is not None:
+                break
+    assert den.doze._ration.again_at() is not None, f"it read all of {sent} bytes"
+    assert sent * 33 > ration.BURST, "not before it had read what is allowed"
+    assert len(den.server.recv(1 << 20)) < 4096, "a pong for each batch, none for each ping"
+    assert den.settle() is None
+    den.supervisor.sendall(lifeline.encode(lifeline.Leave(grace_seconds=1)))
+    den.until(lambda: den.woken)  # it hears its supervisor all the while
 
 
 def test_what_came_with_the_sign_in_is_looked_at_too(make: Make) -> None:

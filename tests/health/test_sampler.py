@@ -61,7 +61,8 @@ def test_what_is_gone_is_left_out_and_forgotten(tree: subprocess.Popen[bytes]) -
     tree.kill()
     tree.wait()
     assert sampler.sample(roots) == {}
-    assert not sampler._seen
+    assert not sampler._pss
+    assert not sampler._spent._before
 
 
 def test_proportional_memory_is_taken_in_rotation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_v2 import add_task, make_v2
 
 from swarm.core.model import Outcome, TaskState, Usage
 from swarm.ledger import Ledger, NewTask, SqliteLedger
@@ -71,7 +72,11 @@ def test_a_task_waits_for_a_new_budget_of_the_swarm_and_fails_for_its_own(ledger
     assert second is not None
     assert (first.state, second.state) == (TaskState.FAILED, TaskState.QUEUED)
     assert second.lost == 0
-    assert ledger.reason(swarms) == reason
+    assert second.reason == reason
+    ledger.note("gate", "the budget is spent: $2.10 of $2.00")
+    assert ledger.reason(swarms) == "the budget is spent: $2.10 of $2.00"
+    ledger.note("gate", "")
+    assert ledger.reason(swarms) is None  # there is a new one: the old reason would be a lie
     assert [task.id for task in ledger.ready(["builder"], 9)] == [swarms]
 
 
@@ -116,15 +121,11 @@ def test_a_title_somebody_gave_is_told_from_one_made_of_the_prompt(ledger: Ledge
     assert (told.titled, told.announced) == (False, True)
 
 
-def test_a_ledger_of_the_version_before_is_brought_up_with_all_it_holds(tmp_path: Path) -> None:
+def test_a_ledger_of_the_first_version_is_brought_up_with_all_it_holds(tmp_path: Path) -> None:
     """Which of its titles were given is not known: none of them is said on the channel."""
-    path = tmp_path / "ledger.db"
-    with SqliteLedger(path) as ledger:
-        task = ledger.submit(NewTask("do it", title="Given"))
-    db = sqlite3.connect(path)
-    db.execute("ALTER TABLE tasks DROP COLUMN titled")
-    db.execute("PRAGMA user_version = 1")
-    db.commit()
+    path, task = tmp_path / "ledger.db", "t-00000001"
+    db = make_v2(path, version=1)
+    add_task(db, task)
     db.close()
     with SqliteLedger(path) as ledger:
         found = ledger.task(task)

@@ -200,8 +200,11 @@ def test_a_session_it_does_not_know_is_a_failure_with_its_words(bench: Bench) ->
         "codex": "01a1f924-7aba-7030-8700-de69e1dfe1ff",
         "opencode": "ses_e06db7c00ffeEdGy0rNIo3kpP5",
     }
-    found = bench.run("go on", resume=unknown[bench.cli]).verdict
+    ran = bench.run("go on", resume=unknown[bench.cli])
+    found = ran.verdict
     assert found.outcome is Outcome.FAILED
+    told = Evidence(ran.summary, ran.status, ran.tells_result, resumed=True)
+    assert decide(told, NOW, 0.0).outcome is Outcome.LOST, "the next attempt must start afresh"
     assert any(word in found.reason for word in ("No conversation", "no rollout", "not found"))
 
 

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from swarm.core.model import Containment
-from swarm.sandbox import keeper, kernel, probe
+from swarm.sandbox import cgroup_place, cgroups, keeper, kernel, probe
+from swarm.sandbox.cgroups import Limits
 from swarm.sandbox.launch import Command, Confinement, kill, launch, reap
 from swarm.sandbox.probe import Capabilities, what_holds
 
@@ -34,8 +35,43 @@ def test_without_namespaces_the_last_rung_is_told(monkeypatch: pytest.MonkeyPatc
     holds = what_holds()
     assert holds == Capabilities(Containment.DESCENT, False, False, 0)
     assert not holds.sandboxed
+    assert holds.limits_by == "sampling"
+    assert holds.landlock_covers == ()
     assert len(holds.problems) == 2
     assert all("\n" not in line for line in holds.problems)
+
+
+def test_without_namespaces_a_cgroup_is_the_next_rung(
+    monkeypatch: pytest.MonkeyPatch, folders: dict[str, str]
+) -> None:
+    """What is told is what a launch does."""
+
+    def refuse(flags: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(keeper.kernel, "unshare", refuse)
+    place = cgroup_place.find()
+    holds = what_holds(place)
+    assert holds.containment is Containment.CGROUP
+    assert holds.limits_by == place.limits_by
+    group = cgroups.make(folders, "t-1", 1, Limits())
+    tree = launch(Command(("true",), "/", {"PATH": "/usr/bin:/bin"}), [], Confinement(group=group))
+    kill(tree)
+    reap(tree)
+    assert tree.containment is Containment.CGROUP
+
+
+@pytest.mark.parametrize(
+    ("abi", "covers"),
+    [
+        (0, ()),
+        (1, ("files",)),
+        (4, ("files", "TCP ports")),
+        (6, ("files", "TCP ports", "signals", "abstract sockets")),
+    ],
+)
+def test_what_landlock_covers_is_told_by_its_abi(abi: int, covers: tuple[str, ...]) -> None:
+    assert Capabilities(Containment.PID_NAMESPACE, False, True, abi).landlock_covers == covers
 
 
 def test_a_masked_proc_is_told() -> None:

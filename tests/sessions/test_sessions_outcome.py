@@ -175,3 +175,22 @@ def test_the_property_catches_a_result_believed_without_the_exit_status(
 
     monkeypatch.setattr(outcome_module, "_outcome", gullible)
     assert not success_is_earned(Evidence(Summary(result=DONE), 1))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "No conversation found with session ID: 11111111-2222",
+        "Error: thread/resume failed: no rollout found for thread id 01a1",
+        "Session not found: ses_e06d",
+    ],
+)
+def test_a_session_that_is_gone_is_no_failure_of_who_was_to_go_on_with_it(words: str) -> None:
+    """The next attempt starts afresh; only where a session was to be resumed, and nothing said."""
+    told = Summary(session_id="s-1", result=Result(words, True))
+    found = judged(told, 1, resumed=True)
+    assert found.outcome is Outcome.LOST
+    assert found.session_gone
+    assert judged(told, 1).outcome is Outcome.FAILED
+    assert judged(replace(told, tool_calls=1), 1, resumed=True).outcome is Outcome.FAILED
+    assert not judged(Summary(result=Result("no", True)), 1, resumed=True).session_gone

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from swarm.logs import JsonLog, timestamp
+from swarm.logs import JsonLog, bound_text, timestamp
 
 
 def test_each_entry_is_one_line_of_json(tmp_path: Path) -> None:
@@ -36,3 +37,33 @@ def test_a_log_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 def test_times_are_rfc_3339_in_utc() -> None:
     assert timestamp(0) == "1970-01-01T00:00:00.000Z"
     assert timestamp(1795175404.125) == "2026-11-20T11:50:04.125Z"
+
+
+def test_a_plain_log_that_others_hold_open_is_cut_and_its_end_kept(tmp_path: Path) -> None:
+    path = tmp_path / "stderr.log"
+    assert not bound_text(path), "none yet"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(fd, b"a" * 60)
+        assert not bound_text(path, 60)
+        os.write(fd, b"b" * 60)
+        assert bound_text(path, 60)
+        assert (tmp_path / "stderr.log.1").read_bytes() == b"b" * 60, "no more than it may be long"
+        assert path.read_bytes() == b""
+        os.write(fd, b"c")
+        assert path.read_bytes() == b"c", "its writers go on at its new beginning"
+    finally:
+        os.close(fd)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["stderr.log", "stderr.log.1"]
+
+
+def test_a_plain_log_is_cut_even_where_its_end_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "stderr.log"
+    path.write_bytes(b"a" * 100)
+    (tmp_path / "stderr.log.1.part").mkdir()
+    assert bound_text(path, 60)
+    assert path.read_bytes() == b""
+    link = tmp_path / "link"
+    (tmp_path / "mine").write_bytes(b"a" * 100)
+    link.symlink_to("mine")
+    assert not bound_text(link, 60), "nobody's file is cut by way of a link"

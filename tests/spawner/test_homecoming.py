@@ -306,6 +306,22 @@ def test_what_git_cannot_take_keeps_nothing_else_back(desk: Desk) -> None:
     assert is_in_use(desk.workspace)
 
 
+def test_what_is_committed_and_not_in_the_hub_keeps_the_clone_in_use(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next attempt's checkout moves the branch away from it, and nobody knows of it."""
+    desk.session("git commit -q --allow-empty -m one; echo x > loose")
+    mark_in_use(desk.workspace)
+    with monkeypatch.context() as patched:
+        patched.setattr(homecoming, "fetch_ids", lambda *a, **k: "fatal: killed")
+        assert "killed" in desk.home().problem
+    assert is_in_use(desk.workspace)
+    came = desk.home()
+    assert not came.problem
+    assert came.commit == sh_git(desk.repo, "rev-parse", "HEAD")
+    assert not is_in_use(desk.workspace)
+
+
 def test_a_repository_within_is_not_taken_for_saved(desk: Desk) -> None:
     """Git commits its name, and none of its files."""
     desk.session("echo x > loose; git init -q sub; cd sub; git commit -q --allow-empty -m inner")

@@ -11,10 +11,11 @@ import pytest
 from spawner_support import AGENT, HOME_ID, Desk, make_source, sh_git
 
 from swarm.spawner import janitor
-from swarm.spawner.clone import ensure_clone
+from swarm.spawner.clone import ensure_clone, mark_in_use
 from swarm.spawner.homecoming import unsaved_commits
 from swarm.spawner.hub import branch_tip, ensure_hub, hub_path
 from swarm.spawner.janitor import tidy
+from swarm.spawner.workspace import set_aside
 from swarm.wire.framing import LineBuffer
 from swarm.wire.lifeline import ChildLine, Hello, Ready, Tidied, from_child
 from swarm.wire.spawn import JanitorSpec
@@ -98,6 +99,37 @@ def test_work_that_cannot_be_saved_stays(desk: Desk) -> None:
     stays(desk, "may hold work")
     (desk.root / "HEAD").rename(desk.repo / ".git" / "HEAD")
     assert tidy(desk.workspace, HOME_ID, desk.confinement()).removed
+
+
+def test_a_clone_set_aside_is_brought_home_where_it_is_sound(desk: Desk) -> None:
+    """Often it was only set aside because no file could be opened for a second."""
+    desk.session("git commit -q --allow-empty -m one; echo loose > loose")
+    commit = sh_git(desk.repo, "rev-parse", "HEAD")
+    mark_in_use(desk.workspace)
+    set_aside(desk.workspace)
+    ensure_clone(desk.workspace, desk.hub.path)
+    report = tidy(desk.workspace, HOME_ID, desk.confinement())
+    assert report.removed, report.problem
+    assert report.salvaged == (f"refs/heads/{desk.branch}",)
+    assert unsaved_commits(desk.hub.path, [commit]) == []
+    assert desk.in_hub("show", f"{desk.branch}:loose") == "loose"
+
+
+@pytest.mark.parametrize("broken", ["gone", "link", "no-record"])
+def test_a_clone_set_aside_that_is_not_sound_stays(desk: Desk, broken: str) -> None:
+    desk.session("echo loose > loose")
+    match broken:
+        case "gone":
+            os.rename(desk.repo / ".git", desk.root / "stolen")
+        case "link":
+            os.rename(desk.repo, desk.root / "moved")
+            desk.repo.symlink_to(desk.root / "moved")
+        case _:
+            os.unlink(os.path.join(desk.workspace.private, "clone"))
+    set_aside(desk.workspace)
+    report = tidy(desk.workspace, HOME_ID, desk.confinement())
+    assert not report.removed
+    assert "look at it" in report.problem
 
 
 def test_a_hub_that_refuses_keeps_the_workspace(

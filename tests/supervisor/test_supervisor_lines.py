@@ -41,6 +41,10 @@ FROM_DAEMON: list[tuple[wire.ChildLine, e.Event]] = [
     ),
     (wire.Ended(finished=FINISHED), e.SessionEnded("a", FINISHED)),
     (wire.Idle(warm=True), e.DaemonIdle("a", True)),
+    (
+        wire.Probed(id=7, outcome=Outcome.QUOTA, reason="used\nup", retry_at=9.5),
+        e.Probed("a", 7, Outcome.QUOTA, "used up", 9.5),
+    ),
 ]
 
 
@@ -77,6 +81,7 @@ TO_DAEMON: list[tuple[DaemonEffect, wire.ParentLine]] = [
         wire.EndSession("t-1", 3, Outcome.CANCELLED, "r", 5.0),
     ),
     (fx.TellPrepare("a", "/hub", "copy"), wire.Prepare("/hub", "copy")),
+    (fx.TellProbe("a", 7), wire.Probe(7)),
 ]
 
 TO_COORDINATOR: list[tuple[CoordinatorEffect, wire.ParentLine]] = [

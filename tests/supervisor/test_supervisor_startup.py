@@ -16,6 +16,7 @@ from swarm.core.fleet_events import TreeCleaned
 from swarm.core.model import Outcome
 from swarm.daemon import outbox
 from swarm.errors import AlreadyRunning, ConfigError, SwarmError, UsageError
+from swarm.spawner.identity import load_or_create
 from swarm.spawner.workspace import Brief, make_workspace
 from swarm.supervisor import startup
 from swarm.supervisor.cleaning import clean, find_report
@@ -171,6 +172,7 @@ def test_specs_hold_what_a_child_needs(places: Places) -> None:
     role = "runtime: scripted\nsecrets: {KEY: 'env:MY_KEY'}\nlimits: {max_task_minutes: 2}\n"
     (places.home / "roles" / "builder.yaml").write_text(role)
     configuration, _said = read(places, f"workspace_base: {places.home}/w\n")
+    load_or_create(places.coordinator_identity, "coordinator")
     environ = {"MY_KEY": "s3cret", "PATH": "/bin", "LC_HUGE": "x" * 100_000}
     specs = Specs(places, "me", configuration, environ, "c" * 16, "o" * 16, chat_url="ws://h:1")
     daemon = msgspec.json.decode(specs.daemon("swarm-builder-001"), type=DaemonSpec)
@@ -183,6 +185,8 @@ def test_specs_hold_what_a_child_needs(places: Places) -> None:
     assert specs.rules().announcers == ("o" * 16,)
     coordinator = msgspec.json.decode(specs.service("coordinator"), type=ServiceSpec)
     assert coordinator.config["chat_url"] == "ws://h:1"
+    chat = msgspec.json.decode(specs.service("chat"), type=ServiceSpec)
+    assert chat.config["badge"] == daemon.badge != ""
     environ.pop("MY_KEY")
     with pytest.raises(ConfigError, match="MY_KEY is not set"):
         specs.daemon("swarm-builder-001")

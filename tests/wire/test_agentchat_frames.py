@@ -28,9 +28,9 @@ member_list = st.lists(st.builds(dict, id=text, name=text, verified=flag), max_s
     lambda found: msgspec.Raw(msgspec.json.encode(found))
 )
 KINDS: dict[str, st.SearchStrategy] = {
-    "str": text, "int": number, "bool": flag, "str | None": st.none() | text,
+    "str": text, "int": number, "Moment": number, "bool": flag, "str | None": st.none() | text,
     "bool | UnsetType": unset | flag, "str | UnsetType": unset | text,
-    "int | UnsetType": unset | number, "msgspec.Raw": member_list,
+    "Moment | UnsetType": unset | number, "msgspec.Raw": member_list,
     "msgspec.Raw | UnsetType": unset | member_list,
     "tuple[ChannelInfo, ...]": st.lists(
         st.builds(frames.ChannelInfo, text, number, unset | flag), max_size=3

@@ -175,7 +175,9 @@ class Play:
     def _check_commits(self, report: Report) -> None:
         expected = sum(piece.commits for piece in TASKS)
         found = sum(count for _, count in report.branches)
-        self._hold(found == expected, f"{found} commits in the hub, not {expected}")
+        # One more when what the killed attempt left was brought home before the next one began.
+        held = found in (expected, expected + 1)
+        self._hold(held, f"{found} commits in the hub, not {expected}")
 
     def _stop(self) -> None:
         self._status()  # the last processes are noted

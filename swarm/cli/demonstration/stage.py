@@ -85,7 +85,7 @@ version: 1
 workspace_base: {json.dumps(str(stage.workspaces))}
 agents:
 {agents}chat: {{listen: "127.0.0.1:0"}}
-limits: {{max_active: {max_active}, min_free_memory_mb: 0}}
+limits: {{max_active: {max_active}, min_free_memory_mb: 0, stagger_seconds: 0}}
 health: {{heartbeat_seconds: 1}}
 restart: {{base_seconds: 0.2}}
 stop: {{grace_seconds: 2}}

@@ -21,13 +21,15 @@ class Kept:
     """Its frame, marked as replay."""
     concerns: frozenset[str]
     """Its addressees and its sender, as bare ids; empty when it is for everybody."""
+    chatter: bool = False
+    """The fleet's own agents need not hear it."""
 
 
 class Channel:
     """A channel and who is in it, by connection number."""
 
-    __slots__ = ("_by_id", "_bytes", "_limits", "_open", "_replay", "_tally", "loud", "members",
-                 "name", "verified_only")  # fmt: skip
+    __slots__ = ("_by_id", "_bytes", "_limits", "_open", "_others", "_replay", "_tally", "loud",
+                 "members", "name", "verified_only")  # fmt: skip
 
     def __init__(self, name: str, limits: ServerLimits, *, verified_only: bool = False) -> None:
         self.name = name
@@ -37,6 +39,8 @@ class Channel:
         """Members that did not ask for quiet: only they are told who comes and goes."""
         self._open: dict[int, Agent] = {}
         """Members that hear what is addressed to others too."""
+        self._others: dict[int, Agent] = {}
+        """Members that are not of the fleet: they hear chatter."""
         self._by_id: dict[str, int] = {}
         self._limits = limits
         self._replay: deque[Kept] = deque()
@@ -49,6 +53,8 @@ class Channel:
         self._by_id[agent.agent_id] = agent.conn
         if not agent.addressed:
             self._open[agent.conn] = agent
+        if not agent.fleet:
+            self._others[agent.conn] = agent
         if not agent.quiet:
             self.loud[agent.conn] = agent
 
@@ -56,19 +62,28 @@ class Channel:
         """``agent`` is a member no more."""
         self.members.pop(agent.conn, None)
         self._open.pop(agent.conn, None)
+        self._others.pop(agent.conn, None)
         self.loud.pop(agent.conn, None)
         if self._by_id.get(agent.agent_id) == agent.conn:
             del self._by_id[agent.agent_id]
 
-    def hearers(self, sender: Agent, addressees: tuple[str, ...]) -> tuple[int, ...]:
+    def hearers(
+        self, sender: Agent, addressees: tuple[str, ...], *, chatter: bool = False
+    ) -> tuple[int, ...]:
         """Who hears a message, in this order: its addressees, its sender, all who hear it too.
 
-        Without addressees that is every member.
+        Without addressees that is every member.  ``chatter`` is for nobody of the fleet but its
+        sender, whomever it is addressed to: no stranger can wake a waiting daemon.
         """
         if not addressees:
+            if chatter:
+                return tuple(dict.fromkeys((sender.conn, *self._others)))
             return tuple(self.members)
         named = [conn for one in addressees if (conn := self._by_id.get(one)) is not None]
-        return tuple(dict.fromkeys((*named, sender.conn, *self._open)))
+        found = dict.fromkeys((*named, sender.conn, *self._open))
+        if chatter:
+            return tuple(conn for conn in found if conn in self._others or conn == sender.conn)
+        return tuple(found)
 
     def listeners(self, but: Agent) -> tuple[int, ...]:
         """Who is told about ``but``: the other members that did not ask for quiet."""
@@ -79,10 +94,12 @@ class Channel:
         shown = (agent,) if agent.quiet else tuple(self.members.values())
         return Raw(b"[" + b",".join(member.entry for member in shown) + b"]")
 
-    def keep(self, text: str, sender: Agent, addressees: tuple[str, ...]) -> None:
+    def keep(
+        self, text: str, sender: Agent, addressees: tuple[str, ...], *, chatter: bool = False
+    ) -> None:
         """Put an encoded message, already marked as replay, at the end of the replay."""
         concerns = frozenset((*addressees, sender.agent_id)) if addressees else frozenset[str]()
-        self._replay.append(Kept(text, concerns))
+        self._replay.append(Kept(text, concerns, chatter))
         self._bytes += len(text)
         limits = self._limits
         while self._replay and (
@@ -95,7 +112,8 @@ class Channel:
         return tuple(
             kept.text
             for kept in self._replay
-            if not (agent.addressed and kept.concerns) or agent.agent_id in kept.concerns
+            if not (kept.chatter and agent.fleet)
+            and (not (agent.addressed and kept.concerns) or agent.agent_id in kept.concerns)
         )
 
     @property

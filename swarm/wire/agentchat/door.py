@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import hmac
 from collections.abc import Callable
 
 from swarm.wire.agentchat import frames
@@ -24,16 +25,26 @@ class Refusal(Exception):
 
 
 class Door:
-    """Challenges keys and checks proofs.  ``trusted`` are bare ids that are ``verified``."""
+    """Challenges keys and checks proofs.
 
-    __slots__ = ("_entropy", "_expires", "_verify", "trusted")
+    ``trusted`` are bare ids that are ``verified``; ``badge`` is the secret by which the fleet's
+    own agents are known, empty when there is none.
+    """
+
+    __slots__ = ("_badge", "_entropy", "_expires", "_verify", "trusted")
 
     def __init__(
-        self, verify: Verify, entropy: Entropy, expires: int, trusted: frozenset[str]
+        self,
+        verify: Verify,
+        entropy: Entropy,
+        expires: int,
+        trusted: frozenset[str],
+        badge: str = "",
     ) -> None:
         self._verify = verify
         self._entropy = entropy
         self._expires = expires
+        self._badge = badge.encode()
         self.trusted = trusted
 
     def identify(self, frame: frames.Identify, conn: int, now: int) -> Challenged | Agent:
@@ -56,7 +67,14 @@ class Door:
         challenge_id = f"chal_{self._entropy(8).hex()}"
         nonce = self._entropy(16).hex()
         expires = now + self._expires
-        return Challenged(frame.name, frame.pubkey, quiet, addressed, challenge_id, nonce, expires)
+        fleet = self._of_the_fleet(frame)
+        return Challenged(
+            frame.name, frame.pubkey, quiet, addressed, fleet, challenge_id, nonce, expires
+        )
+
+    def _of_the_fleet(self, frame: frames.Identify) -> bool:
+        shown = frame.badge.encode("utf-8", "replace") if isinstance(frame.badge, str) else b""
+        return bool(self._badge) and hmac.compare_digest(shown, self._badge)
 
     def prove(self, asked: Challenged, frame: frames.VerifyIdentity, conn: int, now: int) -> Agent:
         """The agent that answered its challenge.  Raises :class:`Refusal`."""
@@ -78,4 +96,5 @@ class Door:
             lurking=False,
             quiet=asked.quiet,
             addressed=asked.addressed,
+            fleet=asked.fleet,
         )

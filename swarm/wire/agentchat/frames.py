@@ -4,17 +4,18 @@
 speakers may say more; a frame of a known type that does not fit it is a
 :class:`~swarm.errors.BadMessage`.  Additions of our own, which other servers and clients do not
 notice: ``IDENTIFY.quiet`` (no presence notices about or to this agent, joined to nothing it does
-not ``JOIN``), ``IDENTIFY.addressed`` with ``MSG.for`` (no message that is addressed to others) and
-``WELCOME.limits`` (so that a client need not assume a message a second, nor sign each message).
+not ``JOIN``), ``IDENTIFY.addressed`` with ``MSG.for`` (no message that is addressed to others),
+``IDENTIFY.badge`` (the agent is of the server's own fleet) and ``WELCOME.limits`` (so that a client
+need not assume a message a second, nor sign each message).
 """
 
 from __future__ import annotations
 
 import re
-from typing import TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from swarm.errors import BadMessage
 
@@ -28,6 +29,11 @@ REPLAY = 200
 """Messages of a channel that a joiner is shown again."""
 MAX_ADDRESSEES = 16
 """Agents one message is addressed to; addressed to more, it is for everybody."""
+
+
+Moment: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""Unix milliseconds.  JSON may hold a number of any length; what we do with one must not overflow
+(a double has 53 bits, SQLite and the clocks of the kernel 63)."""
 
 
 class NotJson(BadMessage):
@@ -57,6 +63,7 @@ class Identify(_Frame, frozen=True, tag="IDENTIFY"):
     pubkey: str | None = None
     quiet: bool | UnsetType = UNSET
     addressed: bool | UnsetType = UNSET
+    badge: str | UnsetType = UNSET
 
 
 class VerifyIdentity(_Frame, frozen=True, tag="VERIFY_IDENTITY"):
@@ -64,7 +71,7 @@ class VerifyIdentity(_Frame, frozen=True, tag="VERIFY_IDENTITY"):
 
     challenge_id: str
     signature: str
-    timestamp: int
+    timestamp: Moment
 
 
 class Join(_Frame, frozen=True, tag="JOIN"):
@@ -84,7 +91,7 @@ class Say(_Frame, frozen=True, tag="MSG"):
 
     to: str
     content: str
-    ts: int | UnsetType = UNSET
+    ts: Moment | UnsetType = UNSET
     sig: str | UnsetType = UNSET
     addressees: msgspec.Raw | UnsetType = field(name="for", default=UNSET)
     """Whom it concerns, ours a list of bare ids; raw, as others may mean something else by it."""
@@ -122,7 +129,7 @@ class RespondingTo(_Frame, frozen=True, tag="RESPONDING_TO"):
 
     msg_id: str
     channel: str
-    started_at: int
+    started_at: Moment
 
 
 # -- server → client ----------------------------------------------------------------------------
@@ -131,22 +138,22 @@ class RespondingTo(_Frame, frozen=True, tag="RESPONDING_TO"):
 class Challenge(_Frame, frozen=True, tag="CHALLENGE", kw_only=True):
     """Prove that you hold the key."""
 
-    ts: int = 0
+    ts: Moment = 0
     challenge_id: str
     nonce: str
-    expires_at: int = 0
+    expires_at: Moment = 0
 
 
 class Welcome(_Frame, frozen=True, tag="WELCOME", kw_only=True):
     """Signed in."""
 
-    ts: int = 0
+    ts: Moment = 0
     agent_id: str
     name: str | None = None
     server: str = ""
     verified: bool = False
     lurk: bool | UnsetType = UNSET
-    lurk_until: int | UnsetType = UNSET
+    lurk_until: Moment | UnsetType = UNSET
     lurk_reason: str | UnsetType = UNSET
     disclaimer: str | UnsetType = UNSET
     limits: msgspec.Raw | UnsetType = UNSET
@@ -162,7 +169,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Message(_Frame, frozen=True, tag="MSG", kw_only=True):
     """A message on a channel, one's own included: the echo is its acknowledgement."""
 
-    ts: int = 0
+    ts: Moment = 0
     sender: str = field(name="from")
     from_name: str | None = None
     to: str
@@ -186,7 +193,7 @@ class Member(msgspec.Struct, frozen=True):
 class Joined(_Frame, frozen=True, tag="JOINED", kw_only=True):
     """``agents`` is a list of :class:`Member`, or of bare ids; raw, as most readers skip it."""
 
-    ts: int = 0
+    ts: Moment = 0
     channel: str
     agents: msgspec.Raw = EMPTY_LIST
 
@@ -194,14 +201,14 @@ class Joined(_Frame, frozen=True, tag="JOINED", kw_only=True):
 class Left(_Frame, frozen=True, tag="LEFT", kw_only=True):
     """The leaver's own acknowledgement."""
 
-    ts: int = 0
+    ts: Moment = 0
     channel: str
 
 
 class AgentJoined(_Frame, frozen=True, tag="AGENT_JOINED", kw_only=True):
     """Someone became a member."""
 
-    ts: int = 0
+    ts: Moment = 0
     channel: str
     agent: str
     name: str | None = None
@@ -211,7 +218,7 @@ class AgentJoined(_Frame, frozen=True, tag="AGENT_JOINED", kw_only=True):
 class AgentLeft(_Frame, frozen=True, tag="AGENT_LEFT", kw_only=True):
     """Someone is no longer a member."""
 
-    ts: int = 0
+    ts: Moment = 0
     channel: str
     agent: str
     name: str | None = None
@@ -228,14 +235,14 @@ class ChannelInfo(msgspec.Struct, frozen=True):
 class Channels(_Frame, frozen=True, tag="CHANNELS", kw_only=True):
     """The answer to LIST_CHANNELS."""
 
-    ts: int = 0
+    ts: Moment = 0
     list: tuple[ChannelInfo, ...]
 
 
 class Agents(_Frame, frozen=True, tag="AGENTS", kw_only=True):
     """The answer to LIST_AGENTS; ``list`` is one of :class:`Member`."""
 
-    ts: int = 0
+    ts: Moment = 0
     channel: str
     list: msgspec.Raw = EMPTY_LIST
 
@@ -243,7 +250,7 @@ class Agents(_Frame, frozen=True, tag="AGENTS", kw_only=True):
 class Error(_Frame, frozen=True, tag="ERROR", kw_only=True):
     """A refusal; the connection stays."""
 
-    ts: int = 0
+    ts: Moment = 0
     code: str
     message: str = ""
 
@@ -251,34 +258,34 @@ class Error(_Frame, frozen=True, tag="ERROR", kw_only=True):
 class Pong(_Frame, frozen=True, tag="PONG", kw_only=True):
     """The answer to PING."""
 
-    ts: int = 0
+    ts: Moment = 0
 
 
 class SessionDisplaced(_Frame, frozen=True, tag="SESSION_DISPLACED", kw_only=True):
     """The same identity signed in elsewhere."""
 
-    ts: int = 0
+    ts: Moment = 0
     reason: str = ""
 
 
 class FloorClaimed(_Frame, frozen=True, tag="FLOOR_CLAIMED", kw_only=True):
     """Someone answers this message."""
 
-    ts: int = 0
+    ts: Moment = 0
     msg_id: str
     channel: str
     holder: str
-    started_at: int = 0
+    started_at: Moment = 0
 
 
 class Yield(_Frame, frozen=True, tag="YIELD", kw_only=True):
     """Someone else answers it already."""
 
-    ts: int = 0
+    ts: Moment = 0
     msg_id: str
     channel: str
     holder: str
-    holder_started_at: int = 0
+    holder_started_at: Moment = 0
     reason: str = ""
 
 
@@ -293,14 +300,14 @@ class CaptchaChallenge(_Frame, frozen=True, tag="CAPTCHA_CHALLENGE", kw_only=Tru
 class Kicked(_Frame, frozen=True, tag="KICKED", kw_only=True):
     """Removed by a moderator."""
 
-    ts: int = 0
+    ts: Moment = 0
     reason: str | None = None
 
 
 class Banned(_Frame, frozen=True, tag="BANNED", kw_only=True):
     """Removed for good by a moderator."""
 
-    ts: int = 0
+    ts: Moment = 0
     reason: str | None = None
 
 

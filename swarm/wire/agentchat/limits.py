@@ -12,22 +12,38 @@ from swarm.wire.agentchat import frames
 class ServerLimits:
     """Every bound of the server; the defaults are the protocol's own limits.
 
-    Times are milliseconds.
+    A guest is whoever is neither trusted, nor of the fleet (it showed the badge), nor named in
+    the settings.  Times are milliseconds.
     """
 
     messages_per_second: float = 1
-    """``MSG`` of one agent; more is answered ``RATE_LIMITED`` and dropped."""
+    """``MSG`` of one guest; more is answered ``RATE_LIMITED`` and dropped."""
+    guests_messages_per_second: float = 1000
+    """``MSG`` of all guests together."""
+    fleet_messages_per_second: float = 50
+    """``MSG`` of one agent of the fleet, or one that the settings name."""
     trusted_messages_per_second: float = 1000
     """What a trusted agent is told.  It is not counted at all."""
     frames_before: int = 10
     """Frames in a window before sign-in; more closes the socket (1008)."""
     frames_after: int = 60
-    """Frames in a window after sign-in; more closes the socket (1008)."""
+    """Frames of a guest in a window after sign-in; more closes the socket (1008)."""
+    fleet_frames: int = 2_000
+    """The same of an agent of the fleet, or one that the settings name."""
     frames_window: int = 10_000
     frame_bytes: int = frames.MAX_FRAME
+    content_bytes: int = frames.MAX_FRAME
+    """Bytes of one ``MSG.content``; its echo has to fit a frame as well."""
     connections: int = 10_000
     """Sockets in all."""
     connections_per_address: int = 200
+    arriving: int = 1_000
+    """Sockets that have not signed in; beyond it the oldest of them goes, so that whoever signs
+    in without delay gets in even while somebody opens as many as they can."""
+    guests: int = 10_000
+    """Guests signed in; the rest of ``connections`` is kept for the fleet."""
+    readers: int = 10_000
+    """Guests without a key, who may only read."""
     sign_in: int = frames.CHALLENGE_MS
     """A connection that has not signed in by then is dropped; a challenge expires."""
     idle: int = 600_000

@@ -26,6 +26,8 @@ class Agent:
     quiet: bool
     addressed: bool = False
     """It wants no message that is addressed to others."""
+    fleet: bool = False
+    """It showed the badge: one of our own daemons."""
     presence: str = "online"
     status_text: str | None = None
     channels: dict[str, bool] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Challenged:
     pubkey: str
     quiet: bool
     addressed: bool
+    fleet: bool
     challenge_id: str
     nonce: str
     expires_at: int

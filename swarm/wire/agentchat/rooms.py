@@ -13,7 +13,7 @@ from swarm.wire.agentchat import frames
 from swarm.wire.agentchat.channel import Channel
 from swarm.wire.agentchat.door import Refusal
 from swarm.wire.agentchat.floor import Floor
-from swarm.wire.agentchat.limits import Records, ServerLimits, message_window
+from swarm.wire.agentchat.limits import Records, ServerLimits, Window, message_window
 from swarm.wire.agentchat.members import Agent
 
 LOBBY = "#general"
@@ -40,7 +40,15 @@ class Drop:
     reason: str
 
 
-Effect: TypeAlias = Send | Drop
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """A connection has signed in; a ``guest`` is nobody we know."""
+
+    conn: int
+    guest: bool
+
+
+Effect: TypeAlias = Send | Drop | Admit
 
 _list: msgspec.json.Decoder[list[object]] = msgspec.json.Decoder(list[object])
 
@@ -59,6 +67,11 @@ def read_addressees(raw: msgspec.Raw | msgspec.UnsetType) -> tuple[str, ...]:
         return ()
     ids = dict.fromkeys(bare_id(x) for x in named if isinstance(x, str) and is_agent_id(x))
     return tuple(ids) if len(ids) <= frames.MAX_ADDRESSEES else ()
+
+
+def _longer(text: str, most: int) -> bool:
+    """Whether ``text`` has more than ``most`` bytes in UTF-8, counted only where it is close."""
+    return len(text) > most // 4 and len(text.encode("utf-8", "replace")) > most
 
 
 class Rooms:
@@ -80,10 +93,22 @@ class Rooms:
         self._trusted = trusted
         self._records = records
         self._floor = Floor(limits.floors, limits.floor)
+        self.named: frozenset[str] = frozenset()
+        """Bare ids that the settings name: they are no guests."""
+        self.heeded: frozenset[str] | None = None
+        """Whose talk may concern the fleet's agents; ``None``: anybody's, as far as is known."""
         self._window = message_window(limits.messages_per_second)
+        self._fleet_window = message_window(limits.fleet_messages_per_second)
+        self._guests_window = message_window(limits.guests_messages_per_second)
+        self._guests = Window()
         self._epoch = epoch
         """Random part of message ids: two servers' ids never meet."""
         self._counter = 0
+
+    def is_guest(self, agent: Agent) -> bool:
+        """Whether it is neither trusted, nor of the fleet, nor named in the settings."""
+        known = agent.agent_id in self._trusted or agent.agent_id in self.named
+        return not (agent.fleet or (known and not agent.lurking))
 
     def serve(self, agent: Agent, frame: frames.ClientFrame, now: int) -> None:
         """Obey one frame of a signed-in agent.  Raises :class:`Refusal`."""
@@ -149,16 +174,14 @@ class Rooms:
         if agent.lurking:
             raise Refusal("LURK_MODE", "Persistent identity required to send messages")
         if agent.agent_id not in self._trusted:
-            count, length = self._window
-            if not self._records.of(agent.agent_id).messages.admit(now, length, count):
-                per = f"{count} message{'s' if count > 1 else ''} per {length / 1000:g} seconds"
-                per = per.replace("per 1 seconds", "per second")
-                raise Refusal("RATE_LIMITED", f"Rate limit exceeded (max {per})")
+            self._count(agent, now)
         if frame.to.startswith("@"):
             raise Refusal("INVALID_MSG", "No direct messages here: talk on a channel")
         channel = self._channel(frame.to)
         if channel.name not in agent.channels:
             raise Refusal("NOT_INVITED", f"Not a member of {channel.name}")
+        if _longer(frame.content, self._limits.content_bytes):
+            raise Refusal("INVALID_MSG", "Message too long")
         self._floor.release(agent.agent_id, channel.name)
         self._counter += 1
         message = frames.Message(
@@ -174,14 +197,25 @@ class Rooms:
             else msgspec.UNSET,
         )
         text = frames.encode(message)
-        if len(text) > (self._limits.frame_bytes - _ENVELOPE) // 4 and (
-            len(text.encode()) > self._limits.frame_bytes - _ENVELOPE
-        ):
+        if _longer(text, self._limits.frame_bytes - _ENVELOPE):
             raise Refusal("INVALID_MSG", "Message too long")  # its echo would not fit a frame
         addressees = read_addressees(frame.addressees)
-        self.out.append(Send(channel.hearers(agent, addressees), text))
+        chatter = self.heeded is not None and agent.agent_id not in self.heeded
+        self.out.append(Send(channel.hearers(agent, addressees, chatter=chatter), text))
         replayed = frames.encode(msgspec.structs.replace(message, replay=True))
-        channel.keep(replayed, agent, addressees)
+        channel.keep(replayed, agent, addressees, chatter=chatter)
+
+    def _count(self, agent: Agent, now: int) -> None:
+        """Count one message; raises :class:`Refusal` for one too many."""
+        guest = self.is_guest(agent)
+        count, length = self._window if guest else self._fleet_window
+        if not self._records.of(agent.agent_id).messages.admit(now, length, count):
+            per = f"{count} message{'s' if count > 1 else ''} per {length / 1000:g} seconds"
+            per = per.replace("per 1 seconds", "per second")
+            raise Refusal("RATE_LIMITED", f"Rate limit exceeded (max {per})")
+        count, length = self._guests_window
+        if guest and not self._guests.admit(now, length, count):
+            raise Refusal("RATE_LIMITED", "Rate limit exceeded (all guests together)")
 
     def _join(self, agent: Agent, channel: Channel, now: int) -> None:
         if channel.verified_only and not agent.verified:

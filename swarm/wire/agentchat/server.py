@@ -26,7 +26,7 @@ from swarm.wire.agentchat.members import (
     Present,
     Stranger,
 )
-from swarm.wire.agentchat.rooms import Drop, Effect, Rooms, Send
+from swarm.wire.agentchat.rooms import Admit, Drop, Effect, Rooms, Send
 
 NORMAL, POLICY, TOO_BIG = 1000, 1008, 1009
 """Close codes of RFC 6455."""
@@ -37,7 +37,8 @@ class ChatServer:
     """All of one server's state.
 
     ``verify`` and ``entropy`` are injected (see :mod:`.door`).  ``channels`` are open beside
-    ``#general`` and ``#agents``; ``trusted`` are bare ids that are verified and not rate limited.
+    ``#general`` and ``#agents``; ``trusted`` are bare ids that are verified and not rate limited;
+    who shows the ``badge`` is of the fleet.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class ChatServer:
         limits: ServerLimits | None = None,
         channels: Iterable[str] = (),
         trusted: Iterable[str] = (),
+        badge: str = "",
         name: str = "agentctl",
     ) -> None:
         self.limits = limits if limits is not None else ServerLimits()
         self.name = name
-        self._door = Door(verify, entropy, self.limits.sign_in, frozenset(trusted))
+        self._door = Door(verify, entropy, self.limits.sign_in, frozenset(trusted), badge)
         self._records = Records(self.limits.remembered)
         self._rooms = Rooms(
             self.limits, channels, self._door.trusted, self._records, epoch=entropy(2).hex()
@@ -64,8 +66,15 @@ class ChatServer:
         """Proven agents by bare id, held back ones included."""
         self._due: list[tuple[int, int]] = []
         """(moment, connection): when to look at it again; see ``Connection.look_at``."""
+        self._guests: dict[int, bool] = {}
+        """Guests signed in, and whether each may only read."""
 
     # -- what the shell calls -------------------------------------------------------------------
+
+    def rules(self, coordinators: Iterable[str], announcers: Iterable[str]) -> None:
+        """Bare ids the settings name: none is a guest, and the fleet heeds only coordinators."""
+        self._rooms.heeded = frozenset(coordinators)
+        self._rooms.named = self._rooms.heeded.union(announcers)
 
     @property
     def connections(self) -> int:
@@ -109,7 +118,9 @@ class ChatServer:
         trusted = False
         match connection.phase:
             case Present(agent=agent):
-                most, trusted = limits.frames_after, agent.agent_id in self._door.trusted
+                trusted = agent.agent_id in self._door.trusted
+                guest = self._rooms.is_guest(agent)
+                most = limits.frames_after if guest else limits.fleet_frames
             case _:
                 most = limits.frames_before
         if not connection.frames.admit(now, limits.frames_window, most) and not trusted:
@@ -256,13 +267,29 @@ class ChatServer:
         self._send(connection, frames.SessionDisplaced(ts=now, reason=reason))
         self._drop(connection, NORMAL, reason, now)
 
+    def _full(self, *, reader: bool) -> str:
+        """Why no more guests are let in; empty while they are."""
+        if len(self._guests) >= self.limits.guests:
+            return "the server has as many guests as it takes"
+        if reader and sum(self._guests.values()) >= self.limits.readers:
+            return "the server has as many readers as it takes"
+        return ""
+
     def _welcome(self, connection: Connection, agent: Agent, now: int) -> None:
         connection.phase = Present(agent)
+        guest = self._rooms.is_guest(agent)
+        if guest:
+            if why := self._full(reader=agent.lurking):
+                self._drop(connection, POLICY, why, now)
+                return
+            self._guests[connection.number] = agent.lurking
+        self._rooms.out.append(Admit(connection.number, guest))
         connection.frames.count = 0
         self._look_again(now + self.limits.idle, connection)
         trusted = agent.agent_id in self._door.trusted
         limits = self.limits
-        rate = limits.trusted_messages_per_second if trusted else limits.messages_per_second
+        rate = limits.messages_per_second if guest else limits.fleet_messages_per_second
+        rate = limits.trusted_messages_per_second if trusted else rate
         welcome = frames.Welcome(
             ts=now,
             agent_id=f"@{agent.agent_id}",
@@ -282,6 +309,7 @@ class ChatServer:
     def _forget(self, connection: Connection, now: int) -> None:
         """The connection is over: nothing of it stays but its agent's record."""
         del self._connections[connection.number]
+        self._guests.pop(connection.number, None)
         left = self._addresses[connection.address] - 1
         if left:
             self._addresses[connection.address] = left

@@ -28,7 +28,10 @@ KEEPALIVE_MS = 240_000
 """A PING after this much silence of ours; a server drops us after 600 s."""
 PONG_MS = 60_000
 """Nothing heard for so long after a PING: the peer is gone."""
-MAX_RATE = 10_000.0
+MIN_RATE, MAX_RATE = 1 / 3600, 10_000.0
+"""Messages a second we believe a server: what it says must not become an endless wait."""
+MAX_LURK_MS = 24 * 3600 * 1000
+"""Longest mute that is believed in advance; after it we see what the server says."""
 _MAX_TEXT = 512  # characters of a server's message to people
 
 
@@ -181,12 +184,13 @@ class ChatSession:
 
     ``public_pem`` and ``sign`` are the identity (both ``None``: read only); ``sign`` gives the raw
     Ed25519 signature of its bytes.  ``quiet`` asks our own server for no presence notices,
-    ``addressed`` for no message that is addressed to others.
+    ``addressed`` for no message that is addressed to others; ``badge`` says to it that we are of
+    its fleet.
     ``seen`` outlives the connection, so that a replay after a reconnect repeats nothing.
     """
 
-    __slots__ = ("_addressed", "_channel", "_last_sent", "_name", "_out", "_public", "_quiet",
-                 "_seen", "_sign", "ours", "phase")  # fmt: skip
+    __slots__ = ("_addressed", "_badge", "_channel", "_last_sent", "_name", "_out", "_public",
+                 "_quiet", "_seen", "_sign", "ours", "phase")  # fmt: skip
 
     def __init__(
         self,
@@ -197,6 +201,7 @@ class ChatSession:
         *,
         quiet: bool = False,
         addressed: bool = False,
+        badge: str = "",
         seen: Seen | None = None,
     ) -> None:
         self._name = name
@@ -205,6 +210,7 @@ class ChatSession:
         self._channel = channel
         self._quiet = quiet
         self._addressed = addressed
+        self._badge = badge
         self._seen = seen if seen is not None else Seen()
         self._out: list[str] = []
         self._last_sent = 0
@@ -235,7 +241,8 @@ class ChatSession:
         """The WebSocket is open: say who we are."""
         quiet = True if self._quiet else msgspec.UNSET
         addressed = True if self._addressed else msgspec.UNSET
-        self._put(frames.Identify(self._name, self._public, quiet, addressed), now)
+        badge = self._badge or msgspec.UNSET
+        self._put(frames.Identify(self._name, self._public, quiet, addressed, badge), now)
         self.phase = SigningIn(now + WELCOME_MS)
 
     def outgoing(self) -> list[str]:
@@ -369,6 +376,7 @@ class ChatSession:
         lurking = frame.lurk is True
         why = frame.lurk_reason if isinstance(frame.lurk_reason, str) else ""
         until = frame.lurk_until if isinstance(frame.lurk_until, int) else None
+        until = None if until is None else min(until, now + MAX_LURK_MS)
         rate = _rate(frame.limits)
         self.ours = rate is not None
         return [
@@ -435,7 +443,7 @@ def _rate(limits: msgspec.Raw | msgspec.UnsetType) -> float | None:
         rate = _limits.decode(limits).messages_per_second
     except (msgspec.DecodeError, RecursionError, ValueError):
         return None  # another server's limits
-    return min(rate, MAX_RATE) if rate > 0 else None
+    return min(max(rate, MIN_RATE), MAX_RATE) if rate > 0 else None
 
 
 def _read_members(raw: msgspec.Raw) -> tuple[frames.Member, ...]:

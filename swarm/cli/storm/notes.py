@@ -1,0 +1,50 @@
+"""What was asked of a storm, and what it has done so far."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
+
+from swarm.cli.storm.invariants import Harm
+from swarm.cli.storm.plan import PACE, Kind, Way
+from swarm.cli.storm.stage import Size
+from swarm.cli.storm.work import Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for."""
+
+    seed: int
+    seconds: float
+    size: Size
+    tasks: int | None = None
+    """No more tasks than these; ``None`` as many as the fleet takes."""
+    only: tuple[Kind, ...] = tuple(Kind)
+    without: tuple[Way, ...] = ()
+    pace: float = PACE
+
+    def command(self) -> str:
+        """The command line of the same storm."""
+        words = ["agentctl", "chaos", "--seed", str(self.seed), "--seconds", f"{self.seconds:g}"]
+        words += ["--agents", str(self.size.agents)]
+        words += ["--tasks", str(self.tasks)] if self.tasks is not None else []
+        words += ["--pace", f"{self.pace:g}"] if self.pace != PACE else []
+        words += ["--only", ",".join(self.only)] if set(self.only) != set(Kind) else []
+        return shlex.join(words)
+
+
+@dataclass(slots=True)
+class Notes:
+    """The storm's own book."""
+
+    pieces: dict[str, Piece] = field(default_factory=dict)
+    """By task id."""
+    harms: list[Harm] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+    disturbed: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+    """Disturbances that found nobody."""
+    clean: list[float] = field(default_factory=list)
+    """Seconds from each kill of the supervisor that was waited for to no process left."""

@@ -1,0 +1,95 @@
+"""People's orders in the middle of a storm: they run ``agentctl`` as people do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from swarm.cli.demonstration.stage import Stage
+from swarm.cli.storm.fleet import Fleet, Said
+from swarm.cli.storm.hands import Held, Scene, Victim, choose
+from swarm.cli.storm.invariants import Harm
+from swarm.cli.storm.notes import Notes, Options
+from swarm.cli.storm.plan import Disturbance, Way
+from swarm.cli.storm.processes import Process
+from swarm.cli.storm.stage import Size, write_settings
+from swarm.core.model import Outcome, TaskState
+from swarm.ledger import Ledger
+
+ORDER_SECONDS = 15.0
+"""How long after an order about one agent or task an attempt may still end by it."""
+_NOBODY = Victim(Process(0, 0, 0, ""), "")
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Whoever gives orders; ``heard`` judges what each command said."""
+
+    stage: Stage
+    fleet: Fleet
+    ledger: Ledger
+    options: Options
+    notes: Notes
+    tell: Callable[[str], None]
+    heard: Callable[[Said], object]
+
+    def order(self, disturbance: Disturbance, scene: Scene) -> Held | bool:
+        """Give it: what is to be taken back later, else whether there was anything to do."""
+        size, pick = self.options.size, disturbance.pick
+        match disturbance.action.way:
+            case Way.RELOAD:
+                write_settings(self.stage, Size(size.agents, size.max_active + round(2 * pick)))
+                self._run(disturbance, "swarm", "reload")
+            case Way.SCALE:
+                self._run(
+                    disturbance, "swarm", "scale", str(max(2, size.agents - 2 + int(pick * 5)))
+                )
+            case Way.UPGRADE:
+                self._run(disturbance, "swarm", "upgrade")
+            case Way.PAUSE:
+                self._run(disturbance, "swarm", "pause", "--reason", "a storm")
+                until = time.monotonic() + disturbance.seconds
+                return Held(disturbance, _NOBODY, until, self._resume)
+            case Way.CANCEL:
+                return self._cancel(disturbance)
+            case Way.RESTART | Way.END_SESSION:
+                return self._one_agent(disturbance, scene)
+            case _:
+                return False
+        return True
+
+    def _resume(self) -> None:
+        self.fleet.run("swarm", "resume", then=self.heard)
+
+    def _cancel(self, disturbance: Disturbance) -> bool:
+        live = self.ledger.tasks([TaskState.QUEUED, TaskState.RUNNING])
+        if not live:
+            return False
+        task = live[int(disturbance.pick * len(live)) % len(live)].id
+        self.notes.cancelled.add(task)
+        self._may_end(disturbance, Outcome.CANCELLED, task=task)
+        self._run(disturbance, "task", "cancel", task)
+        return True
+
+    def _one_agent(self, disturbance: Disturbance, scene: Scene) -> bool:
+        victim = choose(disturbance, scene)
+        if victim is None:
+            return False
+        restart = disturbance.action.way is Way.RESTART
+        outcome = Outcome.LOST if restart else Outcome.CANCELLED
+        self._may_end(disturbance, outcome, agent=victim.name)
+        self._run(disturbance, "agent", str(disturbance.action.way), victim.name)
+        return True
+
+    def _may_end(
+        self, disturbance: Disturbance, outcome: Outcome, agent: str = "", task: str = ""
+    ) -> None:
+        now = time.time()
+        until = now + ORDER_SECONDS
+        harm = Harm(str(disturbance.action), now, until, agent, task, frozenset({outcome}))
+        self.notes.harms.append(harm)
+
+    def _run(self, disturbance: Disturbance, *words: str) -> None:
+        self.tell(f"{disturbance.action}: agentctl {' '.join(words)}")
+        self.fleet.run(*words, then=self.heard)

@@ -1,0 +1,132 @@
+"""What a storm rages over: a temporary home, a repository and a configuration of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.cli.control import MAX_SOCKET_PATH
+from swarm.cli.demonstration.stage import Stage, clear
+from swarm.cli.storm.work import HASTY, HASTY_MINUTES
+from swarm.errors import GitError, SwarmError
+
+PREFIX = "agentctl-chaos-"
+PERSON = ("-c", "user.name=Storm", "-c", "user.email=storm@example.org")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the fleet is."""
+
+    agents: int
+    max_active: int
+
+    @classmethod
+    def of(cls, agents: int) -> Size:
+        """Half of the agents may be active at once."""
+        return cls(agents, max(2, agents // 2))
+
+
+def set_stage(size: Size) -> Stage:
+    """Make a stage in the temporary directory.
+
+    Raises :class:`SwarmError` where a directory cannot be made, :class:`GitError` without git.
+    """
+    if shutil.which("git") is None:
+        raise GitError("git is not on PATH, and the fleet's work is kept with it", "install git")
+    try:
+        stage = Stage(Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_directory())).resolve())
+    except OSError as error:
+        raise SwarmError(
+            f"no temporary directory can be made: {error.strerror}", "set TMPDIR to one that works"
+        ) from error
+    try:
+        stage.places.roles.mkdir(mode=0o700, parents=True)
+        stage.places.home.chmod(0o700)
+        stage.workspaces.mkdir()
+        (stage.places.roles / "builder.yaml").write_text("runtime: scripted\n")
+        (stage.places.roles / f"{HASTY}.yaml").write_text(
+            f"runtime: scripted\nlimits: {{max_task_minutes: {HASTY_MINUTES}}}\n"
+        )
+        write_settings(stage, size)
+        _make_repository(stage)
+    except BaseException:
+        clear(stage)
+        raise
+    return stage
+
+
+def write_settings(stage: Stage, size: Size) -> None:
+    """(Over)write swarm.yaml: everything quick, nothing given up, JSON being YAML."""
+    settings = {
+        "version": 1,
+        "workspace_base": str(stage.workspaces),
+        "agents": [
+            {"role": "builder", "count": size.agents - 1},
+            {"role": HASTY, "count": 1},
+        ],
+        "chat": {"listen": "127.0.0.1:0"},
+        "limits": {"max_active": size.max_active, "min_free_memory_mb": 0, "stagger_seconds": 0},
+        "health": {"heartbeat_seconds": 1, "sample_seconds": 1},
+        "restart": {"base_seconds": 0.1, "cap_seconds": 1, "max_restarts": 0},
+        "stop": {"grace_seconds": 1},
+        "repo": {"source": str(stage.repository), "author": "Storm <storm@example.org>"},
+    }
+    part = stage.places.config.with_suffix(".new")
+    part.write_text(json.dumps(settings, indent=1))
+    os.replace(part, stage.places.config)
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Every file below ``folder`` with its kind, mode and content: what must not change."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        info = path.lstat()
+        content = b""
+        if path.is_symlink():
+            content = os.fsencode(os.readlink(path))
+        elif path.is_file():
+            content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        found[str(path.relative_to(folder))] = f"{info.st_mode:o} {digest}"
+    return found
+
+
+def _short_directory() -> str | None:
+    """``None`` for the usual temporary directory; ``/tmp`` where a socket's path would not fit."""
+    longest = len(os.fsencode(tempfile.gettempdir())) + len(f"/{PREFIX}12345678/home/control.sock")
+    return "/tmp" if longest > MAX_SOCKET_PATH else None  # noqa: S108 - mkdtemp makes the name
+
+
+def _make_repository(stage: Stage) -> None:
+    where = stage.repository
+    (where / "src").mkdir(parents=True)
+    (where / "README.md").write_text("# A project in a storm\n")
+    (where / "src" / "words.py").write_text("def words(text):\n    return text.split()\n")
+    (where / "run.sh").write_text("#!/bin/sh\nexit 0\n")
+    (where / "run.sh").chmod(0o755)
+    _git(stage, "init", "-q")
+    _git(stage, "symbolic-ref", "HEAD", "refs/heads/main")  # whatever init.defaultBranch says
+    _git(stage, "add", "-A")
+    _git(stage, *PERSON, "-c", "commit.gpgSign=false", "commit", "-q", "-m", "A project")
+    (where / "notes.txt").write_text("not committed, and nobody's business\n")
+
+
+def _git(stage: Stage, *arguments: str) -> None:
+    done = subprocess.run(
+        ["git", "-c", "core.hooksPath=/dev/null", *arguments],
+        cwd=stage.repository,
+        env=stage.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise GitError(f"git {arguments[0]}: {done.stderr.decode(errors='replace')}", "see doctor")
