@@ -37,7 +37,7 @@ def fake_verify(public: str, data: bytes, signature: bytes) -> bool:
 class World:
     """A server, and what each connection was sent (decoded) and dropped with."""
 
-    def __init__(self, trusted=(), channels=(), **limits: object) -> None:
+    def __init__(self, trusted=(), channels=(), badge: str = "", **limits: object) -> None:
         counter = itertools.count()
         self.now = START
         self.server = ChatServer(
@@ -46,6 +46,7 @@ class World:
             limits=ServerLimits(**limits),  # type: ignore[arg-type]
             trusted=trusted,
             channels=channels,
+            badge=badge,
         )
         self.inbox: dict[int, list[dict]] = defaultdict(list)
         self.dropped: dict[int, tuple[int, str]] = {}
@@ -107,11 +108,12 @@ class World:
         *,
         quiet: bool = False,
         addressed: bool = False,
+        badge: str = "",
         join: str | None = "#agents",
     ) -> int:
         """A raw connection that has signed in (and joined), its inbox emptied."""
         conn = self.connect()
-        answers = self.prove(conn, name, quiet=quiet, addressed=addressed)
+        answers = self.prove(conn, name, quiet=quiet, addressed=addressed, badge=badge)
         assert answers[0]["type"] == "WELCOME", answers
         if join is not None:
             assert self.send(conn, {"type": "JOIN", "channel": join})[0]["type"] == "JOINED"
@@ -119,12 +121,19 @@ class World:
         return conn
 
     def prove(
-        self, conn: int, name: str, *, quiet: bool = False, addressed: bool = False
+        self,
+        conn: int,
+        name: str,
+        *,
+        quiet: bool = False,
+        addressed: bool = False,
+        badge: str = "",
     ) -> list[dict]:
         """IDENTIFY and VERIFY_IDENTITY; what the last one was answered."""
         identify = {"type": "IDENTIFY", "name": name, "pubkey": pem(name)}
         identify |= {"quiet": True} if quiet else {}
         identify |= {"addressed": True} if addressed else {}
+        identify |= {"badge": badge} if badge else {}
         (challenge,) = self.send(conn, identify)
         assert challenge["type"] == "CHALLENGE", challenge
         return self.send(conn, self.proof(challenge, name))

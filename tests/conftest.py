@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,12 +36,50 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    """No test leaves a file descriptor open or a child unreaped."""
+    """No test leaves a file descriptor open."""
     before = _descriptors()
     yield
     leaked = {fd: what for fd, what in _descriptors().items() if fd not in before}
     leaked = {fd: w for fd, w in leaked.items() if not w.startswith(("/dev/null", "pipe:[xdist"))}
     assert not leaked, f"file descriptors left open: {leaked}"
+
+
+@pytest.fixture(autouse=True)
+def no_child_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a child process, living or unreaped: later tests count this one's children.
+
+    A child left behind is ended here, so that only the test that left it fails.
+    """
+    before = _children()
+    yield
+    end = time.monotonic() + 2.0  # asyncio on Python 3.11 reaps in a thread of its own
+    while (left := _children() - before) and time.monotonic() < end:
+        time.sleep(0.005)
+    said = [f"{pid} ({_command(pid)})" for pid in sorted(left)]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert not left, f"{request.node.nodeid} left child processes: {', '.join(said)}"
+
+
+def _children() -> set[int]:
+    """The pids of this process's children, whichever of its threads started them."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            found.update(map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()))
+        except OSError:
+            continue  # a thread that ended meanwhile
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
+    except OSError:
+        text = ""
+    return text[:200] or "ended, unreaped"
 
 
 def _descriptors() -> dict[int, str]:

@@ -85,7 +85,8 @@ def _assigned(daemon: Daemon, sender: str, message: Assign, now: float) -> Step:
             reason="the assignment names no task this agent can work on",
         )
         return daemon, (Say(refusal), Note("refused", f"an assignment of {task.id[:64]!r}"))
-    seen = daemon.fences.get(task.id, 0)
+    numbered = _numbered_by(daemon, sender, task.id)
+    seen = daemon.fences.get(numbered, 0)
     fence = message.fence
     if fence <= 0:
         busy_with_it = between.holding(daemon.phase)[0] == task.id
@@ -95,7 +96,7 @@ def _assigned(daemon: Daemon, sender: str, message: Assign, now: float) -> Step:
     reason = _unable(daemon)
     if reason and between.owes_enough(daemon):
         return daemon, ()  # a flood of assignments: whoever means one says it again
-    daemon, saved = _remember(daemon, task.id, fence)
+    daemon, saved = _remember(daemon, numbered, fence)
     if reason:
         # The phase is another task's, or none: it is not touched by giving this one back.
         daemon, effects = between.unclaim(daemon, task.id, fence, reason, now)
@@ -105,6 +106,12 @@ def _assigned(daemon: Daemon, sender: str, message: Assign, now: float) -> Step:
     ask = Tell(Promote(task=task.id, fence=fence, coordinator=sender))
     daemon = replace(daemon, phase=phase, held=())
     return daemon, (*saved, ask, Note("assigned", f"{task.id} fence {fence}"))
+
+
+def _numbered_by(daemon: Daemon, coordinator: str, task: str) -> str:
+    """Whose fences count: another coordinator's say nothing about a task of ours of that name."""
+    ours = daemon.tuning.coordinators[:1] == (coordinator,)
+    return task if ours else f"{coordinator} {task}"
 
 
 def _unable(daemon: Daemon) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from swarm.core.model import Outcome
 from swarm.daemon import concluding, memory, outbox
 from swarm.daemon.chore import Chore
+from swarm.daemon.claims import is_task_id
 from swarm.daemon.concluding import Home, Witnessed
 from swarm.daemon.launching import Means, limits_of, start
 from swarm.daemon.link import resolve
@@ -56,7 +57,7 @@ from swarm.spawner.workspace import Workspace, clone_problem, set_aside
 from swarm.wire import work
 from swarm.wire.lifeline import Prepare, RepoWork
 from swarm.wire.pacing import CLAIMING, SETTLING, STATUS
-from swarm.wire.work import Claim, Heartbeat, Status, WorkMessage
+from swarm.wire.work import Claim, Heartbeat, Status, Unclaim, WorkMessage
 
 _encode_addresses = msgspec.json.Encoder().encode
 _SECURE_AFTER = (0.0, 0.2, 1.0)
@@ -371,6 +372,8 @@ def _key(message: WorkMessage) -> tuple[str, int]:
             return f"started:{message.task.id}:{message.fence}", STATUS
         case Status():
             return "status", STATUS
+        case Unclaim() if not is_task_id(message.task.id):
+            return "refused", STATUS  # whoever sends such assignments by the hundred hears of one
         case Heartbeat():
             return f"heartbeat:{message.task.id}", SETTLING
         case _:

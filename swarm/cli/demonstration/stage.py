@@ -49,15 +49,15 @@ class Stage:
         return {**kept, "AGENTCTL_HOME": str(self.places.home)}
 
 
-def set_stage() -> Stage:
-    """Make a stage in the temporary directory.
+def empty_stage(prefix: str) -> Stage:
+    """A stage with an empty home in a temporary directory, whose name begins with ``prefix``.
 
     Raises :class:`SwarmError` where a directory cannot be made, :class:`GitError` without git.
     """
     if shutil.which("git") is None:
         raise GitError("git is not on PATH, and the fleet's work is kept with it", "install git")
     try:
-        stage = Stage(Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_directory())).resolve())
+        stage = Stage(Path(tempfile.mkdtemp(prefix=prefix, dir=_short_directory(prefix))).resolve())
     except OSError as error:
         raise SwarmError(
             f"no temporary directory can be made: {error.strerror}", "set TMPDIR to one that works"
@@ -66,14 +66,41 @@ def set_stage() -> Stage:
         stage.places.roles.mkdir(mode=0o700, parents=True)
         stage.places.home.chmod(0o700)
         stage.workspaces.mkdir()
-        write_settings(stage, MAX_ACTIVE)
-        for role in ROLES:
-            (stage.places.roles / f"{role}.yaml").write_text("runtime: scripted\n")
-        _make_repository(stage)
     except BaseException:
         clear(stage)
         raise
     return stage
+
+
+def set_stage() -> Stage:
+    """Make the demo's stage in the temporary directory; raises what :func:`empty_stage` does."""
+    stage = empty_stage(PREFIX)
+    try:
+        write_settings(stage, MAX_ACTIVE)
+        for role in ROLES:
+            (stage.places.roles / f"{role}.yaml").write_text("runtime: scripted\n")
+        (stage.repository / "src").mkdir(parents=True)
+        readme = "# A small project\n\nThe demo's fleet works on it.\n"
+        (stage.repository / "README.md").write_text(readme)
+        commit_repository(stage, "Demo", "A small project")
+    except BaseException:
+        clear(stage)
+        raise
+    return stage
+
+
+def commit_repository(stage: Stage, person: str, message: str) -> None:
+    """Make ``repository`` one of git's, with what lies there and a module in its first commit.
+
+    Raises :class:`GitError`.
+    """
+    module = stage.repository / "src" / "words.py"
+    module.write_text("def words(text):\n    return text.split()\n")
+    who = ("-c", f"user.name={person}", "-c", f"user.email={person.lower()}@example.org")
+    _git(stage, "init", "-q")
+    _git(stage, "symbolic-ref", "HEAD", "refs/heads/main")  # whatever init.defaultBranch says
+    _git(stage, "add", "-A")
+    _git(stage, *who, "-c", "commit.gpgSign=false", "commit", "-q", "-m", message)
 
 
 def write_settings(stage: Stage, max_active: int) -> None:
@@ -115,22 +142,10 @@ def agentctl(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "swarm.cli", *arguments]
 
 
-def _short_directory() -> str | None:
+def _short_directory(prefix: str) -> str | None:
     """``None`` for the usual temporary directory; ``/tmp`` where a socket's path would not fit."""
-    longest = len(os.fsencode(tempfile.gettempdir())) + len(f"/{PREFIX}12345678/home/control.sock")
+    longest = len(os.fsencode(tempfile.gettempdir())) + len(f"/{prefix}12345678/home/control.sock")
     return "/tmp" if longest > MAX_SOCKET_PATH else None  # noqa: S108 - mkdtemp makes the name
-
-
-def _make_repository(stage: Stage) -> None:
-    where = stage.repository
-    (where / "src").mkdir(parents=True)
-    (where / "README.md").write_text("# A small project\n\nThe demo's fleet works on it.\n")
-    (where / "src" / "words.py").write_text("def words(text):\n    return text.split()\n")
-    person = ["-c", "user.name=Demo", "-c", "user.email=demo@example.org"]
-    _git(stage, "init", "-q")
-    _git(stage, "symbolic-ref", "HEAD", "refs/heads/main")  # whatever init.defaultBranch says
-    _git(stage, "add", "-A")
-    _git(stage, *person, "-c", "commit.gpgSign=false", "commit", "-q", "-m", "A small project")
 
 
 def _git(stage: Stage, *arguments: str) -> None:

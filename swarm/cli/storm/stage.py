@@ -5,19 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.cli.control import MAX_SOCKET_PATH
-from swarm.cli.demonstration.stage import Stage, clear
+from swarm.cli.demonstration.stage import Stage, clear, commit_repository, empty_stage
 from swarm.cli.storm.work import HASTY, HASTY_MINUTES
-from swarm.errors import GitError, SwarmError
 
 PREFIX = "agentctl-chaos-"
-PERSON = ("-c", "user.name=Storm", "-c", "user.email=storm@example.org")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +32,8 @@ def set_stage(size: Size) -> Stage:
 
     Raises :class:`SwarmError` where a directory cannot be made, :class:`GitError` without git.
     """
-    if shutil.which("git") is None:
-        raise GitError("git is not on PATH, and the fleet's work is kept with it", "install git")
+    stage = empty_stage(PREFIX)
     try:
-        stage = Stage(Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_directory())).resolve())
-    except OSError as error:
-        raise SwarmError(
-            f"no temporary directory can be made: {error.strerror}", "set TMPDIR to one that works"
-        ) from error
-    try:
-        stage.places.roles.mkdir(mode=0o700, parents=True)
-        stage.places.home.chmod(0o700)
-        stage.workspaces.mkdir()
         (stage.places.roles / "builder.yaml").write_text("runtime: scripted\n")
         (stage.places.roles / f"{HASTY}.yaml").write_text(
             f"runtime: scripted\nlimits: {{max_task_minutes: {HASTY_MINUTES}}}\n"
@@ -98,35 +82,11 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return found
 
 
-def _short_directory() -> str | None:
-    """``None`` for the usual temporary directory; ``/tmp`` where a socket's path would not fit."""
-    longest = len(os.fsencode(tempfile.gettempdir())) + len(f"/{PREFIX}12345678/home/control.sock")
-    return "/tmp" if longest > MAX_SOCKET_PATH else None  # noqa: S108 - mkdtemp makes the name
-
-
 def _make_repository(stage: Stage) -> None:
     where = stage.repository
     (where / "src").mkdir(parents=True)
     (where / "README.md").write_text("# A project in a storm\n")
-    (where / "src" / "words.py").write_text("def words(text):\n    return text.split()\n")
     (where / "run.sh").write_text("#!/bin/sh\nexit 0\n")
     (where / "run.sh").chmod(0o755)
-    _git(stage, "init", "-q")
-    _git(stage, "symbolic-ref", "HEAD", "refs/heads/main")  # whatever init.defaultBranch says
-    _git(stage, "add", "-A")
-    _git(stage, *PERSON, "-c", "commit.gpgSign=false", "commit", "-q", "-m", "A project")
+    commit_repository(stage, "Storm", "A project")
     (where / "notes.txt").write_text("not committed, and nobody's business\n")
-
-
-def _git(stage: Stage, *arguments: str) -> None:
-    done = subprocess.run(
-        ["git", "-c", "core.hooksPath=/dev/null", *arguments],
-        cwd=stage.repository,
-        env=stage.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise GitError(f"git {arguments[0]}: {done.stderr.decode(errors='replace')}", "see doctor")
