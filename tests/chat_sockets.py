@@ -25,12 +25,12 @@ class Foreigner:
     async def send(self, frame: dict | str) -> None:
         await self.socket.send(frame if isinstance(frame, str) else json.dumps(frame))
 
-    async def next(self, within: float = 10.0) -> dict:
+    async def next(self, within: float = 30.0) -> dict:
         frame = json.loads(await asyncio.wait_for(self.socket.recv(), within))
         self.heard.append(frame)
         return frame
 
-    async def until(self, kind: str, within: float = 10.0, **fields: object) -> dict:
+    async def until(self, kind: str, within: float = 30.0, **fields: object) -> dict:
         async with asyncio.timeout(within):
             while True:
                 frame = await self.next(within)

@@ -89,6 +89,10 @@ class FakeSupervisor:
         self._thread.start()
         self.on: dict[type, Callable[[], None]] = {}
 
+    def answer_late(self, answer: control.Answer) -> None:
+        """Answer the last command in ``silent`` after all."""
+        self._held[-1].sendall(control.encode(answer))
+
     def _serve(self) -> None:
         while True:
             connection, _ = self._server.accept()

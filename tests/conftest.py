@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_GET_CHILD_SUBREAPER = 37
 
 settings.register_profile(
     "lean", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -23,6 +28,13 @@ for name in [n for n in os.environ if n.startswith(("AGENTCTL_", "GIT_"))]:
     del os.environ[name]
 os.environ["AGENTCTL_HOME"] = "/nonexistent/agentctl-home"
 """A test that forgets to name its home must fail, never touch a person's."""
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Say where a worker was interrupted: pytest-xdist says only that it was."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        where = os.environ.get("PYTEST_CURRENT_TEST", "between two tests")
+        print(f"\n{where}: {excinfo.getrepr(style='short')}", file=sys.__stderr__, flush=True)
 
 
 @pytest.fixture
@@ -61,6 +73,7 @@ def no_child_left(request: pytest.FixtureRequest) -> Iterator[None]:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     assert not left, f"{request.node.nodeid} left child processes: {', '.join(said)}"
+    assert not _adopts_orphans(), f"{request.node.nodeid} left this process a subreaper"
 
 
 def _children() -> set[int]:
@@ -72,6 +85,13 @@ def _children() -> set[int]:
         except OSError:
             continue  # a thread that ended meanwhile
     return found
+
+
+def _adopts_orphans() -> bool:
+    """Whether orphans below this process become its children (prctl(2))."""
+    answer = ctypes.c_int()
+    assert _LIBC.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0
+    return bool(answer.value)
 
 
 def _command(pid: int) -> str:

@@ -172,9 +172,11 @@ class Turncoat:
         self.attack: Callable[[Guest], bytes] | None = None
         self.greeting: dict[str, object] = {"limits": {"messages_per_second": 100}}
         self.mute = False
-        """It takes messages and passes none on."""
+        """It takes what is said and asked, and passes nothing on."""
         self.sent = 0
         """Bytes of attacks."""
+        self.came = 0
+        """Connections that joined."""
 
     def member(self, name: str) -> Guest:
         """Whoever signed in under a name last."""
@@ -219,6 +221,8 @@ class Turncoat:
                     continue
                 data = self.attack(guest)
                 self.sent += len(data)
+                if guest.writer.is_closing():
+                    return
                 guest.writer.write(data)
                 await guest.writer.drain()
                 await asyncio.sleep(0.001 if data else 0.02)
@@ -232,9 +236,12 @@ class Turncoat:
                 self.tell(guest, type="WELCOME", agent_id=f"@{guest.agent_id}", **self.greeting)
             case "JOIN":
                 self.members.append(guest)
+                self.came += 1
                 self.tell(guest, type="JOINED", channel=said["channel"], agents=[])
             case "PING":
                 self.tell(guest, type="PONG")
+            case "LIST_AGENTS" if not self.mute:
+                self.tell(guest, type="AGENTS", channel=said["channel"], list=[])
             case "MSG":
                 self.said.append({**said, "from_name": guest.name})
                 if not self.mute:

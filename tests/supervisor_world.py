@@ -108,7 +108,7 @@ class World:
 
     def ask(self, command: control.Command) -> control.Done:
         """One control request."""
-        return ask(self.places, command, patience=20.0)
+        return ask(self.places, command, patience=60.0)
 
     def status(self) -> dict[str, Any]:
         """The supervisor's part of the status."""

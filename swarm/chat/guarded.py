@@ -21,6 +21,9 @@ from swarm.chat.tap import Tap, tapped
 
 PIECE = 2048
 """Bytes fed at once: at worst 340 frames, some milliseconds."""
+READ_BYTES = 16 * 1024
+"""Bytes read at once from a guest: what is held back of each, and so how long one that has gone
+away is still dealt with."""
 FREE_BYTES = 2048
 """A connection's first bytes wait for nobody else's share: a whole sign-in has half of them."""
 MAX_UNFINISHED = 64 * 1024 * 1024
@@ -53,6 +56,8 @@ class Guard:
         self.arriving: dict[GuardedConnection, None] = {}
         """Sockets not signed in, the oldest first."""
         self.open = 0
+        self.guests_fed = 0
+        """Bytes of guests that were handed on, ever."""
         self.unfinished = 0
 
     # -- sockets --------------------------------------------------------------------------------
@@ -114,6 +119,7 @@ class Guard:
         """It was fed so many bytes; false when its unfinished message is one too many."""
         connection.unfinished += size
         self.unfinished += size
+        self.guests_fed += size
         return self.unfinished <= MAX_UNFINISHED or connection.unfinished <= BIG_UNFINISHED
 
     def finished(self, connection: GuardedConnection) -> None:
@@ -144,6 +150,8 @@ class GuardedConnection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The kernel has it."""
+        if hasattr(transport, "max_size"):  # asyncio's own for sockets has it, a TLS one has not
+            transport.max_size = READ_BYTES
         self._tap, through = tapped(transport)
         super().connection_made(through)
         self.guard.arrived(self)

@@ -58,6 +58,8 @@ MAX_GUESTS_BACKLOG = 64 * 1024 * 1024
 NOTES_A_SECOND = 10
 """Log entries about connections; what is over is counted and told in one."""
 CLOSE_SECONDS = 2.0
+OPEN_SECONDS = 10.0
+"""Longest handshake, however slowly it dribbles in."""
 _LISTEN = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})\Z"
 )
@@ -262,7 +264,7 @@ async def _listen(running: ChatHost, host: str, port: int, limits: ServerLimits)
             origins=[None],
             compression=None,
             max_size=limits.frame_bytes,
-            open_timeout=10,
+            open_timeout=OPEN_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
             close_timeout=CLOSE_SECONDS,

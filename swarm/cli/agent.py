@@ -22,6 +22,9 @@ Examples:
   agentctl agent kill-session builder-003
 """
 
+ROUNDED = frozenset({"memory_mb", "cpu_percent"})
+"""Measured, not set: a tenth is enough."""
+
 _name = click.argument("name", metavar="AGENT", type=AgentName())
 
 
@@ -30,7 +33,7 @@ def agent() -> None:
     """The group; its text for people is :data:`HELP`."""
 
 
-@agent.command("show")
+@agent.command("show", short_help="All that is known about an agent now.")
 @_name
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1.")
 def show(name: str, as_json: bool) -> None:
@@ -43,7 +46,7 @@ def show(name: str, as_json: bool) -> None:
         say(line)
 
 
-@agent.command("stop")
+@agent.command("stop", short_help="Stop an agent; its task is queued again.")
 @_name
 def stop(name: str) -> None:
     """Stop an agent; its task, if it has one, is queued again."""
@@ -51,7 +54,7 @@ def stop(name: str) -> None:
     show_done(done, f"{name} is stopped; 'agentctl agent restart {name}' starts it again")
 
 
-@agent.command("restart")
+@agent.command("restart", short_help="Restart an agent, also a degraded one.")
 @_name
 def restart(name: str) -> None:
     """Restart an agent, also one that is degraded or stopped; its restart count starts again."""
@@ -59,7 +62,7 @@ def restart(name: str) -> None:
     show_done(done, f"{name} is restarted")
 
 
-@agent.command("kill-session")
+@agent.command("kill-session", short_help="End the session an agent runs.")
 @_name
 @click.option("--reason", default="", metavar="TEXT", help="Kept with the attempt.")
 def kill_session(name: str, reason: str) -> None:
@@ -87,7 +90,7 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_value(key, v) for v in value) or "-"
     if isinstance(value, float):
-        return f"{value:.1f}"
+        return f"{value:.1f}" if key in ROUNDED else f"{value:g}"
     text = one_line(str(value), 200)
     if key in ("since", "started_at", "last_heartbeat", "next_restart_at") and age(value) != "-":
         return f"{text} ({age(value)} ago)" if key != "next_restart_at" else text

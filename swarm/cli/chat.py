@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from swarm.cli.control import ask, here, not_running
-from swarm.cli.screen import note, one_line, print_json, say, show_table
+from swarm.cli.screen import harmless_json, note, one_line, print_json, say, show_table
 from swarm.cli.settings import settings_or_defaults
 from swarm.config.places import Places
 from swarm.config.settings import Settings
@@ -162,27 +163,46 @@ def tail(
 async def _listen(
     client: ChatClient, lines: int, follow: bool, show: Callable[[Said], None]
 ) -> None:
-    """Print the last ``lines`` of the replay, then, following, everything new."""
+    """Print the last ``lines`` of the replay, then, following, everything new.
+
+    The replay is over when the server answers who is there, which it does after it, or, where it
+    never does, with the first new message or :data:`PATIENCE`.
+    """
+    earlier: deque[Said] = deque(maxlen=lines)
+    try:
+        async with asyncio.timeout(None if follow else PATIENCE):
+            await _show_events(client, earlier, follow, show)
+    except TimeoutError:
+        if not client.connected:
+            raise ChatError("the server did not let us in in time", "try again later") from None
+        for said in earlier:
+            show(said)
+
+
+async def _show_events(
+    client: ChatClient, earlier: deque[Said], follow: bool, show: Callable[[Said], None]
+) -> None:
     from swarm.chat.client import Disconnected
     from swarm.wire.agentchat.session import Joined, Members, Refused, Said
 
-    earlier: list[Said] = []
-    caught_up = first = False
+    caught_up = False
     async for event in client.events():
+        over = isinstance(event, Members) or (
+            follow and isinstance(event, Said) and not event.replay
+        )
+        if over and not caught_up:
+            caught_up = True
+            for said in earlier:
+                show(said)
         match event:
-            case Joined():
-                first = not caught_up
+            case Joined() if not caught_up:
                 await client.ask_who()  # its answer comes after the replay
-            case Said() if caught_up or not event.replay:
-                show(event) if caught_up else earlier.append(event)
+            case Said() if caught_up:
+                show(event)
             case Said():
                 earlier.append(event)
-            case Members() if first:
-                caught_up, first = True, False
-                for said in earlier[len(earlier) - min(lines, len(earlier)) :]:
-                    show(said)
-                if not follow:
-                    return
+            case Members() if not follow:
+                return
             case Disconnected(reason=reason):
                 note(f"{reason}; trying again")
             case Refused(message=message):
@@ -209,7 +229,7 @@ def _json_line(said: Said) -> None:
         "msg_id": said.msg_id,
         "replay": said.replay,
     }
-    click.echo(msgspec.json.encode(record).decode())
+    click.echo(harmless_json(msgspec.json.encode(record).decode()))
     sys.stdout.flush()
 
 

@@ -179,7 +179,19 @@ def _receive(connection: socket.socket, still_there: Callable[[], bool] | None) 
             return connection.recv(65536)
         except TimeoutError:
             if still_there is None or not still_there():
-                raise
+                return _last(connection)
+
+
+def _last(connection: socket.socket) -> bytes:
+    """What came while it was asked otherwise: it may have answered and ended in that moment."""
+    patience = connection.gettimeout()
+    connection.setblocking(False)
+    try:
+        return connection.recv(65536)
+    except BlockingIOError:
+        raise TimeoutError from None
+    finally:
+        connection.settimeout(patience)
 
 
 def _token(places: Places) -> str:

@@ -24,9 +24,12 @@ def page(facts: Mapping[str, Any], every_agent: bool, *, terminal: bool) -> Rend
     """The whole page: plain text, or for a terminal a ``rich`` group."""
     agents = _mappings(facts.get("agents"))
     shown, left_out = (agents, 0) if every_agent else select(agents)
-    rows = [agent_row(agent, 0 if terminal else REASON) for agent in shown]
+    told = _told_above(_mapping(facts.get("swarm")))
+    rows = [agent_row(agent, 0 if terminal else REASON, told) for agent in shown]
     rows += [_service_row(service) for service in _mappings(facts.get("services"))]
     notes = [f"… {left_out} more agents are not listed: --all"] if left_out else []
+    if any(agent.get("state") == "degraded" for agent in agents):
+        notes.append("'agentctl agent restart NAME' brings a degraded agent back")
     if not terminal:
         return "\n".join([*heading(facts), "", *table_lines(COLUMNS, rows), *notes])
     from rich.console import Group
@@ -58,15 +61,20 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
         loose = limits.get("cpu_percent") and "cpu" not in (swarm.get("limits_enforced") or ())
         more = ", processor time not capped" if loose else ""
         lines.append(f"holds   {one_line(f'{held}, Landlock ABI {abi}, limits by {by}{more}')}")
-    if paused := _mapping(swarm.get("paused")):
-        until = f", until {paused['until']}" if paused.get("until") else ""
+    quotas = _mappings(swarm.get("quotas"))
+    paused = _mapping(swarm.get("paused"))
+    if paused and not any(_is_of(quota, paused.get("reason")) for quota in quotas):
+        until = f", until {clock(paused['until'])}" if paused.get("until") else ""
         reason = one_line(f"{paused.get('reason') or 'no reason given'}{until}")
         lines.insert(1, f"paused  {reason}")
-    for quota in reversed(_mappings(swarm.get("quotas"))):
+    for quota in reversed(quotas):
         lines.insert(1, _quota_line(quota))
+    budget = dict(_mapping(facts.get("budget")))
     if not (gate := _mapping(swarm.get("gate"))).get("open", True) and not swarm.get("paused"):
         lines.append(f"gate    no session starts: {one_line(str(gate.get('reason')))}")
-    if text := budget_text(_mapping(facts.get("budget"))):
+        if budget.get("warning") == gate.get("reason"):
+            budget["warning"] = None
+    if text := budget_text(budget):
         lines.append(f"budget  {one_line(text)}")
     config = _mapping(swarm.get("config"))
     if config and not config.get("ok", True):
@@ -80,10 +88,32 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
 
 def _quota_line(quota: Mapping[str, Any]) -> str:
     who = quota.get("runtime") or "every runtime"
-    until = f" until {quota['until']}" if quota.get("until") else ""
+    until = f" until {clock(quota['until'])}" if quota.get("until") else ""
     probing = ", being probed" if quota.get("probing") else ""
     reason = f" ({quota['reason']})" if quota.get("reason") else ""
-    return one_line(f"quota: {who} parked{until}{probing}{reason}")
+    return "quota   " + one_line(f"{who} parked{until}{probing}{reason}")
+
+
+def _is_of(quota: Mapping[str, Any], reason: object) -> bool:
+    """Whether a reason is but this quota, which has a line of its own."""
+    runtime, why = quota.get("runtime"), quota.get("reason")
+    return reason == (f"quota: {runtime} is parked: {why}" if why else f"{runtime} is parked")
+
+
+def _told_above(swarm: Mapping[str, Any]) -> dict[str, str]:
+    """Reasons that stand above the table in full, and what is enough to say in it."""
+    return {
+        f"quota: {quota.get('runtime')} is parked: {quota.get('reason')}": (
+            f"quota: {quota.get('runtime')} is parked"
+        )
+        for quota in _mappings(swarm.get("quotas"))
+    }
+
+
+def clock(stamp: object) -> str:
+    """A time as people read it, without fractions of a second: ``2026-11-20 17:57:06 UTC``."""
+    at = seconds_of(stamp)
+    return str(stamp) if at is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 def select(agents: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
@@ -95,8 +125,13 @@ def select(agents: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]]
     return shown, len(agents) - len(shown)
 
 
-def agent_row(agent: Mapping[str, Any], reason: int) -> list[str]:
-    """One line of the table; its reason is cut to so many characters, 0 is not at all."""
+def agent_row(
+    agent: Mapping[str, Any], reason: int, told: Mapping[str, str] | None = None
+) -> list[str]:
+    """One line of the table; its reason is cut to so many characters, 0 is not at all.
+
+    ``told``: reasons that were told already, and how to name them.
+    """
     task = _mapping(agent.get("task"))
     return [
         str(agent.get("name")),
@@ -107,13 +142,15 @@ def agent_row(agent: Mapping[str, Any], reason: int) -> list[str]:
         _number(agent.get("memory_mb"), " MB"),
         _number(agent.get("cpu_percent"), "%"),
         _number(agent.get("restarts")),
-        one_line(_why(agent), reason),
+        one_line((told or {}).get(why := _why(agent), why), reason),
     ]
 
 
 def _why(child: Mapping[str, Any]) -> str:
     """Why it is as it is; of one that waits to run again, first of all when it will."""
     reason = str(child.get("reason") or "")
+    if reason == child.get("state"):
+        reason = ""
     at = seconds_of(child.get("next_restart_at"))
     if at is None:
         return reason
@@ -142,7 +179,7 @@ def budget_text(budget: Mapping[str, Any]) -> str:
             parts.append(f"{written(part.get('spent'))} of {written(limit)}{known}")
     if not parts:
         return ""
-    until = f", anew at {budget['resets_at']}" if budget.get("resets_at") else ""
+    until = f", anew at {clock(budget['resets_at'])}" if budget.get("resets_at") else ""
     window = " today" if budget.get("window") == "day" else ""
     warning = f"; {budget['warning']}" if budget.get("warning") else ""
     return f"{', '.join(parts)} spent{window}{until}{warning}"

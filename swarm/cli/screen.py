@@ -140,7 +140,24 @@ def print_json(value: object) -> None:
     """Print one JSON object; ``null`` where something is unknown."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(harmless_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+
+
+def harmless_json(text: str) -> str:
+    """The same JSON with what a terminal would obey spelled as escapes.
+
+    JSON asks that of the first 32 characters only; it stands in strings alone, where an escape
+    means the same.
+    """
+    return _HOSTILE.sub(_as_json, text)
+
+
+def _as_json(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code in (0x0A, 0x09):
+        return match[0]
+    units = [code] if code < 0x10000 else [0xD7C0 + (code >> 10), 0xDC00 + (code & 0x3FF)]
+    return "".join(f"\\u{unit:04x}" for unit in units)
 
 
 def seconds_of(stamp: object) -> float | None:

@@ -64,7 +64,9 @@ def facts_of(places: Places, config: Path | None) -> unit.Facts:
     settings = checked_settings(places, named)
     directory = "/"
     if settings.repo.source is None and (source := repository_here()) is not None:
-        note(f"it will work on {source}, the repository you are in (repo.source names another)")
+        note(
+            f"it will work on {source}, the repository you are in (repo.source would name another)"
+        )
         directory = source
     kept = {name: os.environ[name] for name in _locale(os.environ)}
     path = os.environ.get("PATH", os.defpath)

@@ -102,7 +102,8 @@ def facts(ledger: Ledger, task: Task, *, live: bool = True, limit: Amount = NOTH
         f"role      {task.role}" + (f", component {task.component}" if task.component else ""),
         f"added     {age(task.created_at)} ago, priority {task.priority}",
     ]
-    if reason := ledger.reason(task.id, live=live):
+    reason = ledger.reason(task.id, live=live) or ""
+    if reason:
         lines.insert(2, f"reason    {one_line(reason)}")
     if text := _budget_line(ledger.spent_on(task.id), limit):
         lines.append(f"budget    {text}")
@@ -114,7 +115,7 @@ def facts(ledger: Ledger, task: Task, *, live: bool = True, limit: Amount = NOTH
         lines.append(f"branch    {task.branch}{count}")
     if task.repo:
         lines.append(f"repo      {one_line(task.repo)}")
-    if task.answer:
+    if task.answer and task.answer.strip() not in reason:
         lines.append(f"answer    {one_line(task.answer, 400)}")
     return lines
 
@@ -151,10 +152,12 @@ def _budget_line(spent: Amount, limit: Amount) -> str:
     rest, parts = left(limit, spent), []
     if limit.tokens is not None:
         used = "unknown" if spent.tokens is None else f"{spent.tokens:,}"
-        parts.append(f"{used} of {limit.tokens:,} tokens spent, {rest.tokens:,} left")
+        over = "" if spent.tokens is None else f", {rest.tokens:,} left"
+        parts.append(f"{used} of {limit.tokens:,} tokens spent{over}")
     if limit.usd is not None:
         used = "unknown" if spent.usd is None else f"${spent.usd:.4f}"
-        parts.append(f"{used} of ${limit.usd:.2f} spent, ${rest.usd:.4f} left")
+        over = "" if spent.usd is None else f", ${rest.usd:.4f} left"
+        parts.append(f"{used} of ${limit.usd:.2f} spent{over}")
     return "; ".join(parts)
 
 

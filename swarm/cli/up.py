@@ -66,7 +66,7 @@ def up(
         raise SwarmError("git is not on PATH, and the fleet's work is kept with it", "install git")
     source = None
     if settings.repo.source is None and (source := repository_here()) is not None:
-        note(f"working on {source}, the repository you are in (repo.source names another)")
+        note(f"working on {source}, the repository you are in (repo.source would name another)")
     overrides = {"n": count, "roles": wanted, "source": source}
     arguments = ["--overrides", msgspec.json.encode(overrides).decode()]
     if named is not None:

@@ -51,7 +51,7 @@ limits:
   max_processes: 2000
   # Wall clock of one session; 0 is no limit.
   max_task_minutes: 30
-  # A session without output, processor time or input and output for so long is ended; 0 is never.
+  # A session without output, processor time or I/O for so long is ended; 0 is never.
   stall_minutes: 10
   # Tokens (input and output) and dollars of the whole swarm, in all or per day (midnight UTC);
   # null is no limit.  When it is spent every session ends and its task waits for a new budget.

@@ -128,7 +128,7 @@ def judge(
         return Over(Outcome.FAILED, reason, kill=True)
     if stalled(watch, limits, beat_seconds, now):
         minutes = limits.stall_seconds / 60
-        reason = f"no output, processor time or input and output for {minutes:g} minutes"
+        reason = f"no output, processor time or I/O for limits.stall_minutes: {minutes:g}"
         return Over(Outcome.STALLED, reason, kill=False)
     return None
 

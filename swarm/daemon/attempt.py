@@ -269,10 +269,10 @@ def _over_budget(work: Work, spent: SessionSpent) -> str:
     """Why the task's own budget is used up; empty while it is not.  Unknown cost is not zero."""
     tokens = (spent.usage.input_tokens or 0) + (spent.usage.output_tokens or 0)
     if work.token_budget is not None and tokens > work.token_budget:
-        return f"{tokens} tokens used of {work.token_budget}"
+        return f"the task's token budget is spent: {tokens} of {work.token_budget}"
     cost = spent.cost_usd
     if work.usd_budget is not None and cost is not None and cost > work.usd_budget:
-        return f"{cost:.2f} USD used of {work.usd_budget:.2f}"
+        return f"the task's budget is spent: ${cost:.2f} of ${work.usd_budget:.2f}"
     return ""
 
 
@@ -321,7 +321,7 @@ def expire(daemon: Daemon, now: float) -> Step:
                 reason = "the provider's quota is used up"
                 return _end(daemon, job, Outcome.QUOTA, reason, now, began=True)
             minutes = daemon.tuning.max_task_seconds / 60
-            reason = f"ran longer than {minutes:g} minutes"
+            reason = f"ran longer than limits.max_task_minutes: {minutes:g}"
             return _end(daemon, job, Outcome.TIMED_OUT, reason, now, began=True)
         case Ending() as ending:
             again = replace(ending, kill_at=now + KILL_AGAIN_SECONDS)

@@ -18,7 +18,8 @@ SCHEMA_VERSION = 3
 APPLICATION_ID = 0x61637477
 """``PRAGMA application_id``: ``actw``, so that ``file`` and we can tell a ledger apart."""
 BUSY_SECONDS = 5.0
-"""How long a call waits for another process's transaction; those take milliseconds."""
+"""How long a call waits for another process's transaction, if nothing else is said; those take
+milliseconds."""
 
 EVER = -1
 """The day of ``spending`` that holds all time; other days count from 1970 in UTC."""
@@ -169,13 +170,14 @@ UPGRADES = {
 class Database:
     """One connection.  Belongs to the thread that made it; closed once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
         self.path = path
+        patience = BUSY_SECONDS if patience is None else patience
         with self.explained():
-            self._db = _connect(path)
+            self._db = _connect(path, patience)
         try:
             with self.explained():
-                _prepare(self._db, path)
+                _prepare(self._db, path, patience)
         except BaseException:
             self._db.close()
             raise
@@ -229,7 +231,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, patience: float) -> sqlite3.Connection:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made here, not by SQLite: its -wal and -shm files take over the mode of this one.
@@ -245,14 +247,14 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"the ledger {path} cannot be opened for writing: {error.strerror}",
             "check the directory and its permissions, or name another home with AGENTCTL_HOME",
         ) from error
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    db = sqlite3.connect(path, timeout=patience, isolation_level=None)
     db.row_factory = sqlite3.Row
     return db
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, patience: float) -> None:
     _check_version(db, path)
-    _use_wal(db)
+    _use_wal(db, patience)
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
     if _version(db) == SCHEMA_VERSION:
@@ -298,9 +300,9 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _use_wal(db: sqlite3.Connection) -> None:
+def _use_wal(db: sqlite3.Connection, patience: float) -> None:
     """Readers then never wait for the writer.  Switching does not heed SQLite's busy time-out."""
-    end = time.monotonic() + BUSY_SECONDS
+    end = time.monotonic() + patience
     while True:
         try:
             if str(db.execute("PRAGMA journal_mode").fetchone()[0]) == "wal":

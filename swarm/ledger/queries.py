@@ -115,10 +115,12 @@ class Queries:
             return row.reason or None
         if row.blocked:
             return _waiting_text(self.waits_for(task))
+        notes = self.notes() if live else {"gate": "no swarm is running"}
         if row.not_before is not None and row.not_before > self._clock():
+            if (gate := notes.get("gate", "")).startswith("paused"):
+                return gate  # a quota's pause ends when it ends, and the delay with it
             left = round(row.not_before - self._clock())
             return f"waits {left} s: {row.reason}" if row.reason else f"waits {left} s"
-        notes = self.notes() if live else {"gate": "no swarm is running"}
         noted = notes.get("gate") or notes.get(f"role:{row.role}")
         if noted or self._waited_for_budget(row):
             return noted or None

@@ -44,23 +44,26 @@ EARLIER_ATTEMPTS = 10
 """How many earlier attempts a holder is told of, the newest."""
 
 
-def open_ledger(path: Path) -> Ledger:
+def open_ledger(path: Path, patience: float | None = None) -> Ledger:
     """The ledger at ``path``, made when it is not there.
+
+    ``patience`` is how many seconds a call waits for another process's transaction; five, if
+    nothing is said.
 
     Raises :class:`~swarm.errors.LedgerError` for a file of another version, one that is no
     ledger, a full disk, missing permission.
     """
-    return SqliteLedger(path)
+    return SqliteLedger(path, patience=patience)
 
 
 class SqliteLedger(Queries):
     """:class:`~swarm.ledger.interface.Ledger` in the file ``path``; ``clock`` gives Unix seconds.
 
-    Belongs to the thread that made it.  A call waits at most five seconds for another process.
+    Belongs to the thread that made it.  A call waits at most ``patience`` for another process.
     """
 
-    def __init__(self, path: Path, clock: Clock = time.time) -> None:
-        super().__init__(Database(path), clock)
+    def __init__(self, path: Path, clock: Clock = time.time, patience: float | None = None) -> None:
+        super().__init__(Database(path, patience), clock)
 
     def close(self) -> None:
         """See the interface."""

@@ -12,9 +12,16 @@ from swarm.core.quota import runtime_of
 from swarm.ledger import Pause, open_ledger
 from swarm.wire.lifeline import Finished
 
+PATIENCE_SECONDS = 0.1
+"""How long the supervisor's loop waits for another process's transaction.  Those take milliseconds;
+one that takes longer belongs to a process that hangs, and must not make the supervisor hang too."""
+
 
 class Books:
-    """The ledger is opened for each look: they are rare, and it stays another process's."""
+    """The ledger is opened for each look: they are rare, and it stays another process's.
+
+    Once the loop runs no call waits longer than :data:`PATIENCE_SECONDS`, unless it is told to.
+    """
 
     def __init__(self, places: Places) -> None:
         self._path = places.ledger
@@ -35,25 +42,27 @@ class Books:
 
     def pause(self, scope: str, reason: str, until: float | None) -> None:
         """Remember a pause.  Raises :class:`~swarm.errors.LedgerError`."""
-        with open_ledger(self._path) as ledger:
+        with open_ledger(self._path, PATIENCE_SECONDS) as ledger:
             ledger.pause(scope, reason, until)
 
     def resume(self, scope: str) -> None:
         """Forget it.  Raises :class:`~swarm.errors.LedgerError`."""
-        with open_ledger(self._path) as ledger:
+        with open_ledger(self._path, PATIENCE_SECONDS) as ledger:
             ledger.resume(scope)
 
     def end_quota_waits(self) -> None:
         """Let every task go that waits for a quota.  Raises :class:`~swarm.errors.LedgerError`."""
-        with open_ledger(self._path) as ledger:
+        with open_ledger(self._path, PATIENCE_SECONDS) as ledger:
             ledger.end_quota_waits()
 
-    def take_in(self, reports: Sequence[tuple[str, Finished]]) -> None:
+    def take_in(
+        self, reports: Sequence[tuple[str, Finished]], patience: float = PATIENCE_SECONDS
+    ) -> None:
         """Record what agents reported and nobody has taken in, each once, however often it is told.
 
         Raises :class:`~swarm.errors.LedgerError`.
         """
-        with open_ledger(self._path) as ledger:
+        with open_ledger(self._path, patience) as ledger:
             for agent, finished in reports:
                 ledger.finish(finished, agent)
 
@@ -62,5 +71,5 @@ class Books:
 
         Raises :class:`~swarm.errors.LedgerError`.
         """
-        with open_ledger(self._path) as ledger:
+        with open_ledger(self._path, PATIENCE_SECONDS) as ledger:
             return ledger.spending(sessions, daily=daily)

@@ -25,7 +25,8 @@ from swarm.errors import LedgerError, SwarmError
 from swarm.logs import JsonLog
 from swarm.spawner.workspace import Workspace, owned_workspaces
 from swarm.supervisor import tidy
-from swarm.supervisor.books import Books
+from swarm.supervisor.bookings import Bookings
+from swarm.supervisor.books import PATIENCE_SECONDS, Books
 from swarm.supervisor.children import Children, Order
 from swarm.supervisor.cleaning import clean
 from swarm.supervisor.console import Console
@@ -37,6 +38,8 @@ from swarm.supervisor.monitor import free_memory_mb, load_per_processor
 from swarm.supervisor.specs import Specs
 from swarm.wire import control, lifeline
 
+LAST_PATIENCE_SECONDS = 5.0
+"""How long the last reports wait for the ledger: nobody else is left that could be kept waiting."""
 ORPHANS_SECONDS = 0.5
 """Adopted processes that ended are reaped together, at most so often."""
 
@@ -60,6 +63,7 @@ class Shell:
         self.journal = Journal(places)
         self.books = Books(places)
         self.log = console.log = JsonLog(places.service_log("supervisor"))
+        self.bookings = Bookings(loop, self.books, self.log)
         self.inbox = Inbox(loop, fleet, self.perform)
         self.children: Children
         self.ended = asyncio.Event()
@@ -92,6 +96,8 @@ class Shell:
             return "a dead agent's session is being cleaned up"
         if self.children.forking:
             return "an agent is being started"
+        if self.bookings:
+            return "the ledger cannot be written"
         return ""
 
     def respawn(self) -> None:
@@ -213,7 +219,7 @@ class Shell:
                 self.journal.write(entry)
                 self.console.entry(entry)
             case fx.KeepPause() | fx.DropPause() | fx.EndQuotaWaits():
-                self._book(effect)
+                self.bookings.add(effect)
             case fx.Settled():
                 self._settled(effect)
             case fx.End():
@@ -244,7 +250,7 @@ class Shell:
         if effect.rest:
             for workspace in owned_workspaces(str(self.specs.base), self.specs.home_id):
                 paths[workspace.path] = None
-        stay = self._unsaid(list(paths))
+        stay = self._unsaid(list(paths), LAST_PATIENCE_SECONDS if effect.rest else PATIENCE_SECONDS)
 
         def done(lines: tuple[str, ...]) -> None:
             lines += tuple(stay.values())
@@ -266,11 +272,12 @@ class Shell:
             done,
         )
 
-    def _unsaid(self, paths: list[str]) -> dict[str, str]:
+    def _unsaid(self, paths: list[str], patience: float) -> dict[str, str]:
         """Take in the reports that lie in the outboxes of these workspaces, which are to go.
 
         Who should have may be gone already, or hang: the coordinator ends before the workspaces.
-        Returns those that have to stay, as theirs is in no ledger yet, and why.
+        Returns those that have to stay, as theirs is in no ledger yet, and why.  Waits
+        ``patience`` seconds for the ledger, once in all.
         """
         stay: dict[str, str] = {}
         for path in paths:
@@ -278,8 +285,9 @@ class Shell:
             try:
                 reports = read_outbox(Workspace(path).outbox)
                 if reports:
-                    self.books.take_in([(name, report) for report in reports])
+                    self.books.take_in([(name, report) for report in reports], patience)
             except (LedgerError, OSError) as error:
+                patience = min(patience, PATIENCE_SECONDS)  # who holds it will hold it still
                 stay[path] = f"{path} stays: the report in its outbox is not taken in yet: {error}"
         return stay
 
@@ -302,19 +310,6 @@ class Shell:
         self.log.write("not_ready", problems=effect.problems)
         self.console.say(f"not ready: {'; '.join(effect.problems)}; stopping")
 
-    def _book(self, effect: fx.KeepPause | fx.DropPause | fx.EndQuotaWaits) -> None:
-        """Write the ledger; one that cannot be written changes nothing here and now."""
-        try:
-            match effect:
-                case fx.KeepPause(scope=scope, reason=reason, until=until):
-                    self.books.pause(scope, reason, until)
-                case fx.DropPause(scope=scope):
-                    self.books.resume(scope)
-                case fx.EndQuotaWaits():
-                    self.books.end_quota_waits()
-        except SwarmError as error:
-            self.log.write("ledger", error=str(error))
-
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that takes time; it ends by posting its one event."""
         task = self.loop.create_task(work)
@@ -324,6 +319,7 @@ class Shell:
     def close(self) -> None:
         """Nothing happens any more."""
         self.inbox.close()
+        self.bookings.close()
         if self._orphans is not None:
             self._orphans.cancel()
         for task in self._tasks:

@@ -21,6 +21,8 @@ BATCH = 400
 """Workspaces of one run: their paths must fit one packet to the zygote."""
 BASE_SECONDS, EACH_SECONDS = 120.0, 30.0
 """How long a run may take; git in it has limits of its own, far below."""
+START_SECONDS = 15.0
+"""How long its fork may take; a zygote that hangs is ended then, or no stop would ever end."""
 TRIES = 3
 """How often a janitor that cannot be started is tried: the zygote may be dying just now."""
 
@@ -53,11 +55,13 @@ class Tidying:
     def spawned(self, pid: int) -> None:
         """It runs; it may not run for ever."""
         self._pid = pid
+        self._still()
         limit = BASE_SECONDS + EACH_SECONDS * len(self._batch)
         self._timer = self._children.loop.call_later(limit, self._too_long)
 
     def spawn_failed(self, error: str) -> None:
         """It does not run; its workspaces stay unless another try works."""
+        self._still()
         self._failed += 1
         if self._failed < TRIES:
             self._children.loop.call_later(0.2 * self._failed, self._start)
@@ -88,8 +92,7 @@ class Tidying:
 
     def exited(self, status: int) -> None:
         """The batch is done."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._still()
         if status != 0:
             self._kept(f"the janitor ended with status {status}")
         self._next()
@@ -105,6 +108,12 @@ class Tidying:
     def _start(self) -> None:
         batch = tuple(self._batch)
         self._children.spawn(Order(NAME, "janitor", lambda: self._specs.janitor(batch), self._log))
+        self._timer = self._children.loop.call_later(START_SECONDS, self._children.hasten, NAME)
+
+    def _still(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _too_long(self) -> None:
         self._lines.append("the janitor took too long and was ended")

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from chat_sockets import foreigner
+from hostile_peers import frame, message, turncoat
 from tests_support import eventually
 
 from swarm.chat.server import FLEET_LIMITS, serve_chat
+from swarm.cli import chat as chat_module
 from swarm.cli.chat import ADDRESS_FILE, chat_address
 from swarm.cli.main import run
 from swarm.config.places import Places
@@ -62,6 +64,23 @@ async def test_send_reads_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_pa
             monkeypatch.setattr(sys, "stdin", file)
             assert await agentctl("send", "--url", running.address, "-") == 0
         await other.until("MSG", content="two\nlines")
+
+
+async def test_tail_ends_on_a_server_that_does_not_say_who_is_there(
+    capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(chat_module, "PATIENCE", 0.5)
+    with turncoat() as server:
+        server.mute = True
+        server.attack = lambda _guest: frame(
+            json.dumps(message("a" * 16, "ann", "\x9b2Jevil", replay=True, msg_id="1")), mask=False
+        )
+        assert await agentctl("tail", "--url", server.url) == 0
+        assert "ann: \\u009b2Jevil" in capsys.readouterr().out
+        assert await agentctl("tail", "--json", "--url", server.url) == 0
+        (line, *_) = capsys.readouterr().out.splitlines()
+        assert "\x9b" not in line
+        assert json.loads(line)["content"] == "\x9b2Jevil", "escaped, it means the same"
 
 
 async def test_tail_shows_the_last_messages_made_harmless(capsys):

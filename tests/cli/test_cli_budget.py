@@ -190,7 +190,7 @@ def test_the_status_page_shows_the_budget() -> None:
     (line,) = [line for line in text.splitlines() if line.startswith("budget")]
     assert line == (
         "budget  820 tokens of 1,000 tokens (82%), unknown of $5.00 spent today, "
-        "anew at 2026-11-21T00:00:00Z; 82% of the swarm's token budget is spent: 820 of 1,000"
+        "anew at 2026-11-21 00:00:00 UTC; 82% of the swarm's token budget is spent: 820 of 1,000"
     )
 
 

@@ -88,6 +88,18 @@ def test_silence_is_borne_while_it_is_still_there(supervisor: FakeSupervisor) ->
     assert list(asked) == []
 
 
+def test_an_answer_that_comes_with_the_end_is_read(supervisor: FakeSupervisor) -> None:
+    """It answered and ended while it was asked whether it is still there: that is no hang."""
+    supervisor.silent.add(control.Stop)
+
+    def ended() -> bool:
+        supervisor.answer_late(control.Done(lines=("stopped",)))
+        return False
+
+    done = ask(supervisor.places, control.Stop(), patience=0.1, still_there=ended)
+    assert done.lines == ("stopped",)
+
+
 def test_a_hang_up_before_the_answer(supervisor: FakeSupervisor) -> None:
     supervisor.replies[control.Status] = []
     with pytest.raises(HungUp):

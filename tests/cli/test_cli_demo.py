@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_fake import Ran
-from tests_support import eventually
+from tests_support import eventually, stretch
 
 from swarm.cli.demo import clean_up
 from swarm.cli.demonstration import acts, stage
@@ -211,7 +211,7 @@ def test_a_claim_that_does_not_hold_fails_the_demo(
     temporary: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted: nobody is scaled up."""
-    monkeypatch.setattr(acts, "PATIENCE", 4.0)
+    monkeypatch.setattr(acts, "PATIENCE", 4.0 * stretch())
     real = acts.Play._run
     monkeypatch.setattr(acts.Play, "_run", lambda self, *a: "" if "scale" in a else real(self, *a))
     ran = cli("demo")

@@ -62,6 +62,27 @@ def test_the_plain_page(supervisor: FakeSupervisor, cli: Cli) -> None:
     assert any(line.startswith("chat") and "running" in line for line in lines)
 
 
+def test_a_parked_runtime_is_told_once() -> None:
+    why = "429: usage limit, resets at 17:57"
+    told = f"quota: claude is parked: {why}"
+    quota = {"runtime": "claude", "reason": why, "until": "2026-01-01T12:00:00.500Z"}
+    swarm: dict[str, Any] = {
+        "paused": {"reason": told, "until": None},
+        "quotas": [quota],
+        "gate": {"open": False},
+    }
+    agents = [{"name": "swarm-builder-001", "state": "idle", "reason": told}]
+    text = str(page({"swarm": swarm, "agents": agents}, False, terminal=False))
+    assert text.count(why) == 1
+    assert f"quota   claude parked until 2026-01-01 12:00:00 UTC ({why})" in text
+    assert text.rstrip().endswith("quota: claude is parked")
+
+
+def test_a_degraded_agent_can_be_brought_back() -> None:
+    agents = [{"name": "swarm-builder-001", "state": "degraded", "reason": "crashed"}]
+    assert "agentctl agent restart" in str(page({"agents": agents}, False, terminal=False))
+
+
 def test_pause_and_a_bad_config_are_shown(supervisor: FakeSupervisor, cli: Cli) -> None:
     swarm: dict[str, Any] = {
         **STATUS["swarm"],  # type: ignore[dict-item]
@@ -70,7 +91,7 @@ def test_pause_and_a_bad_config_are_shown(supervisor: FakeSupervisor, cli: Cli) 
     }
     supervisor.replies[control.Status] = [control.Done(data={**STATUS, "swarm": swarm})]
     out = cli("swarm", "status").out
-    assert "paused  quota, until 2026-01-01T12:00:00Z" in out
+    assert "paused  quota, until 2026-01-01 12:00:00 UTC" in out
     assert "/c.yaml:3: limits: no" in out
 
 

@@ -39,7 +39,14 @@ def start(stack: ExitStack, *argv: str, **options: object) -> Process:
     stack.callback(process.kill)
     found = find(process.pid)
     assert found is not None
+    stack.callback(end_those_below, found)
     return found
+
+
+def end_those_below(process: Process) -> None:
+    """While their parent still lives: nobody finds them when it has ended."""
+    for child in descendants(process):
+        send(child, signal.SIGKILL)
 
 
 def disturbance(

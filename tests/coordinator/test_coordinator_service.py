@@ -307,7 +307,7 @@ async def test_a_whole_task_over_real_chat(home: Path) -> None:
             settled = await hears(heard, Settled)
             assert (settled.agentId, settled.stale) == (agent.agent_id, False)
             parent.say(lifeline.Leave(grace_seconds=1.0))
-            assert await asyncio.wait_for(service, 10) == 0
+            assert await asyncio.wait_for(service, 30) == 0
             hearing.cancel()
         parent.ours.shutdown(socket.SHUT_RDWR)
         await asyncio.gather(listening, hearing, return_exceptions=True)

@@ -63,7 +63,7 @@ def test_a_stalled_session_gets_its_grace() -> None:
             play.do(e.SessionUse(name, task, 1, idle))
     (end,) = play.of(fx.TellEndSession)
     assert (end.name, end.outcome, end.grace) == (A, Outcome.STALLED, 4)
-    assert "no output, processor time or input and output for 1 minutes" in end.reason
+    assert "no output, processor time or I/O for limits.stall_minutes: 1" in end.reason
 
 
 def test_what_it_used_before_says_nothing_about_the_next_session() -> None:

@@ -51,7 +51,7 @@ def test_a_task_over_its_own_budget_dies_with_its_children_and_keeps_its_work(
     (ended,) = swarm.ended([task])
     (attempt,) = swarm.attempts(task)
     assert (ended.state, attempt.outcome) == (TaskState.FAILED, Outcome.OVER_BUDGET)
-    assert attempt.reason.startswith("120 tokens used of 100")
+    assert attempt.reason.startswith("the task's token budget is spent: 120 of 100")
     eventually(lambda: not swarm.processes().keys() - before.keys(), 5, "its children live on")
     assert ended.branch is not None
     assert swarm.git("show", f"{ended.branch}:half.txt", cwd=swarm.hub()) == "so far"

@@ -17,8 +17,11 @@ import pytest
 from swarm_support import Swarm, kill, open_bytes
 from tests_support import eventually
 
+from swarm.cli.control import ask
 from swarm.core.model import Outcome, TaskState
+from swarm.ledger import NewTask, open_ledger
 from swarm.sandbox.trees import alive, descendants, start_time
+from swarm.wire import control
 
 SESSIONS = 10
 CLEAN_SECONDS = 2.0
@@ -39,20 +42,18 @@ RESTLESS = (
 CHILDREN = 3
 
 
-def patience() -> float:
-    """The limit, stretched by how many processes want each processor: they share them evenly."""
-    return CLEAN_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 class Sessions:
     """Ten sessions of one swarm, and the words their children carry."""
 
     def __init__(self, swarm: Swarm) -> None:
         self.swarm = swarm
         self.words: dict[str, str] = {}
-        for _ in range(SESSIONS):
-            word = f"word-{uuid.uuid4().hex}"
-            self.words[swarm.add(RESTLESS.format(word=word))] = word
+        with open_ledger(swarm.places.ledger) as ledger:
+            for _ in range(SESSIONS):
+                word = f"word-{uuid.uuid4().hex}"
+                new = NewTask(prompt=RESTLESS.format(word=word), role="builder")
+                self.words[ledger.submit(new)] = word
+        ask(swarm.places, control.PokeLedger())
         self.agents = {a["task"]["id"]: a for a in swarm.active(SESSIONS, within=60)}
         for task, agent in self.agents.items():
             eventually((swarm.clone(agent) / "begun.txt").exists, 20)
@@ -113,9 +114,8 @@ def nothing_left(sessions: Sessions, family: list[tuple[int, int]]) -> None:
             *sessions.left(),
         ]
 
-    limit = patience()
     began = time.monotonic()
-    eventually(lambda: not left(), limit, f"{limit:.1f} s after the kill there is left: {left()}")
+    eventually(lambda: not left(), CLEAN_SECONDS, f"left after the kill: {left()}")
     print(f"clean after {time.monotonic() - began:.2f} s")
 
 
@@ -174,12 +174,11 @@ def test_killed_daemons_take_their_sessions_and_no_other(ten: Swarm) -> None:
     for task in victims[:3]:
         others = [one for one in sessions.agents if one != task and not sessions.gone(one)]
         kill(sessions.agents[task]["pid"])
-        eventually(lambda task=task: sessions.gone(task), patience(), "its session is left")
+        eventually(lambda task=task: sessions.gone(task), CLEAN_SECONDS, "its session is left")
         assert not any(sessions.gone(one) for one in others)
     for task in victims[3:]:
         kill(sessions.agents[task]["pid"])
-    limit = patience()
-    eventually(lambda: not sessions.left(), limit, f"left: {sessions.left()}")
+    eventually(lambda: not sessions.left(), CLEAN_SECONDS, f"left: {sessions.left()}")
     finished(ten, sessions.tasks)
     for task in sessions.tasks:
         assert [a.outcome for a in ten.attempts(task)] == [Outcome.LOST, Outcome.SUCCEEDED]

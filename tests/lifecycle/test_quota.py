@@ -88,7 +88,7 @@ def test_two_of_five_hit_their_quota_and_go_on_when_it_is_over(fleet: Swarm) -> 
     assert quota["runtime"] == "scripted"
     assert "usage limit" in quota["reason"]
     assert fleet.status()["swarm"]["paused"] is None
-    assert "quota: scripted parked until 20" in fleet.must("swarm", "status")
+    assert "quota   scripted parked until 20" in fleet.must("swarm", "status")
     eventually(lambda: [fleet.task(t).state for t in hitting] == [TaskState.QUEUED] * 2, 10.0)
     let_go(fleet, others)
 

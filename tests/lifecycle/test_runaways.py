@@ -131,7 +131,9 @@ def test_a_stalled_and_an_overlong_one_end_and_a_silent_one_that_works_does_not(
     lower(swarm, stall_minutes=0, max_task_minutes=0.02)
     overlong = swarm.add(f"{STUBBORN}burn 60")
     late = started(swarm, overlong)
-    must_have_ended(swarm, overlong, late, Outcome.TIMED_OUT, "ran longer than 0.02 minutes")
+    must_have_ended(
+        swarm, overlong, late, Outcome.TIMED_OUT, "ran longer than limits.max_task_minutes: 0.02"
+    )
     swarm.must("swarm", "stop")
     swarm.gone()
 

@@ -52,10 +52,10 @@ async def test_it_introduces_itself_hears_orders_and_leaves_when_told(parent: Pa
         said += await parent.hears()
     assert said[0] == lifeline.Hello(name="chat", pid=os.getpid())
     parent.say(lifeline.Poke())
-    await asyncio.wait_for(got.wait(), 5)
+    await asyncio.wait_for(got.wait(), 30)
     assert heard == [lifeline.Poke()]
     parent.say(lifeline.Leave(grace_seconds=1.0))
-    assert await asyncio.wait_for(running, 5) == 0
+    assert await asyncio.wait_for(running, 30) == 0
     parent.ours.close()
 
 
@@ -74,7 +74,7 @@ async def test_what_was_said_before_leave_is_dealt_with_first(parent: Parent) ->
     parent.say(lifeline.Leave(grace_seconds=1.0))
     await parent.hears()
     begin.set()
-    assert await asyncio.wait_for(running, 5) == 0
+    assert await asyncio.wait_for(running, 30) == 0
     assert heard == [lifeline.Poke(), lifeline.Renew(task="t-1", fence=1)]
     parent.ours.close()
 
@@ -85,7 +85,7 @@ async def test_it_ends_when_the_supervisor_is_gone(parent: Parent) -> None:
 
     running = asyncio.create_task(_run(parent.fd, "chat", serve))
     parent.ours.close()
-    assert await asyncio.wait_for(running, 5) == 0
+    assert await asyncio.wait_for(running, 30) == 0
 
 
 async def test_an_error_is_told_before_it_exits(
@@ -94,7 +94,7 @@ async def test_an_error_is_told_before_it_exits(
     async def serve(line: ServiceLifeline) -> None:
         raise ChatError("port 6667 is in use", "choose another chat.listen")
 
-    assert await asyncio.wait_for(_run(parent.fd, "chat", serve), 5) == 1
+    assert await asyncio.wait_for(_run(parent.fd, "chat", serve), 30) == 1
     said = await parent.hears()
     assert lifeline.CannotStart("port 6667 is in use; choose another chat.listen") in said
     assert "port 6667" in capsys.readouterr().err

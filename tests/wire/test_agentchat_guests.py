@@ -26,6 +26,7 @@ BOSS = "coordinator"
 
 def fleet(**limits: object) -> World:
     """A server as a swarm runs it; it knows its coordinator and its badge."""
+    limits = {"messages_per_second": 10, **limits}
     world = World(trusted=(id_of(BOSS),), badge=BADGE, **limits)
     world.server.rules([id_of(BOSS)], [id_of("announcer")])
     return world
@@ -36,7 +37,8 @@ def say(world: World, conn: int, content: str, **more: object) -> list[dict]:
 
 
 def heard(world: World, conn: int) -> list[str]:
-    return [f["content"] for f in world.inbox[conn] if f["type"] == "MSG"]
+    said = (f for f in world.inbox[conn] if f["type"] == "MSG" and f["from"] != "@server")
+    return [f["content"] for f in said]
 
 
 # -- who is one -----------------------------------------------------------------------------------
