@@ -19,7 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from swarm.core.model import Containment
-from swarm.sandbox import cgroups, kernel, mounts, trees
+from swarm.sandbox import cgroups, kernel, mounts, oom, trees
 from swarm.sandbox.cgroups import Group
 from swarm.sandbox.landlock import LandlockRules
 from swarm.sandbox.steps import (
@@ -163,6 +163,9 @@ def _be_born(plan: Plan) -> None:
     die_with(plan.parent, signal.SIGKILL)
     os.setsid()
     kernel.set_name("agentctl-keeper")
+    if plan.nature.oom_score:
+        # Now: once it has entered a user namespace, or is not dumpable, /proc/self is root's.
+        oom.worsen(plan.nature.oom_score)
     close_all_but({0, 1, 2, *plan.ends})
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from swarm.sandbox import cgroups, kernel, oom
+from swarm.sandbox import cgroups, kernel
 from swarm.sandbox.cgroups import Group
 from swarm.sandbox.landlock import LandlockRules, restrict
 from swarm.sandbox.programs import find_program
@@ -49,7 +49,8 @@ class Nature(NamedTuple):
     nice: int = 0
     """Added to its priority: 10 gives way to everything else."""
     oom_score: int = 0
-    """Added to ``oom_score_adj``: the kernel takes the largest first when memory runs out."""
+    """Added to ``oom_score_adj`` of the whole tree by its keeper: the kernel takes the largest
+    first when memory runs out."""
     caged: Group | None = None
     """Group whose cage it is put in; a namespace needs none."""
 
@@ -226,8 +227,6 @@ def _take_nature(nature: Nature) -> None:
         cgroups.join(nature.caged, cage=True)
     if nature.nice:
         os.nice(nature.nice)
-    if nature.oom_score:
-        oom.worsen(nature.oom_score)
 
 
 def _seen_pid(work: Steps) -> int:

@@ -50,9 +50,13 @@ async def _sample(shell: Shell, monitor: Monitor) -> None:
         roots = {name: child.pid for name, child in shell.children.live.items()}
         fleet = shell.fleet
         busy = {name for name, agent in fleet.agents.items() if agent.busy}
-        machine, uses = monitor.sample(
-            roots, frozenset(busy | fleet.services.keys()), session_roots(fleet)
-        )
+        try:
+            machine, uses = monitor.sample(
+                roots, frozenset(busy | fleet.services.keys()), session_roots(fleet)
+            )
+        except OSError as error:  # no descriptor to be had: what was known stays, for once
+            shell.log.write("not_sampled", error=error.strerror)
+            continue
         shell.post(machine)
         _tell(shell, uses)
         read_spending(shell)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from tests_support import eventually
 
-from swarm.cli.storm.fleet import Said
+from swarm.cli.demonstration.stage import Stage
+from swarm.cli.storm.fleet import Fleet, Said
 from swarm.cli.storm.grip import Grip
 from swarm.cli.storm.hands import DISK_LEFT, Held, Scene, Victim, choose, cut, harm_of, perform
 from swarm.cli.storm.plan import ACTIONS, Action, Disturbance, Kind, Target, Way
@@ -165,6 +166,16 @@ def test_a_connection_is_cut_under_its_owner(started: ExitStack) -> None:
                 pytest.skip("this user may not take descriptors of other processes")
             eventually(lambda: not is_same(client))
             assert connection.recv(10) == b""
+
+
+def test_a_command_that_prints_much_is_heard_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds 64 KiB, and nobody reads before the end."""
+    much = ("-c", "print('x' * 200_000)")
+    monkeypatch.setattr("swarm.cli.storm.fleet.agentctl", lambda *words: [sys.executable, *words])
+    said = Fleet(Stage(tmp_path)).finish(*much, limit=30)
+    assert (said.exit_code, len(said.text)) == (0, 200_001)
 
 
 def scene() -> Scene:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,6 +88,33 @@ async def test_a_defect_is_told_and_looking_goes_on(monkeypatch: pytest.MonkeyPa
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_without_a_descriptor_nothing_is_sampled_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Poor(FakeMonitor):
+        def sample(self, *_known: object) -> tuple[e.MemoryIs, dict[Any, Use]]:
+            self.looks += 1
+            if self.looks == 1:
+                raise OSError(24, "Too many open files")
+            return e.MemoryIs(7.0), {}
+
+    monkeypatch.setattr(sampling, "read_spending", lambda _shell: None)
+    monkeypatch.setattr(sampling, "bound_text", lambda _path: None)
+    posted: list[e.Event] = []
+    shell, logged, defects = shell_of(playing(), posted), [], []
+    shell.specs.configuration.settings.health.sample_seconds = 0.0
+    shell.children = SimpleNamespace(live={})
+    shell.places = SimpleNamespace(logs=Path("/nowhere"))
+    shell.log = SimpleNamespace(write=lambda kind, **_fields: logged.append(kind))
+    shell.loop.set_exception_handler(lambda _loop, what: defects.append(what))
+    task = asyncio.create_task(sample_trees(shell, Poor()))  # type: ignore[arg-type]
+    await eventually_async(lambda: posted)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert (logged, defects) == (["not_sampled"], [])
 
 
 def test_roots_know_their_limits() -> None:

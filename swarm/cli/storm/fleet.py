@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from swarm.cli.control import ask
 from swarm.cli.demonstration.stage import Stage, agentctl
@@ -50,10 +51,19 @@ class Command:
     """An ``agentctl`` that runs beside the storm."""
 
     words: tuple[str, ...]
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    said: IO[bytes]
+    """What it prints; a file, as nobody reads before its end."""
     began: float
     limit: float
     then: Callable[[Said], object]
+
+    def end(self) -> str:
+        """Wait for its end; what it printed."""
+        self.process.wait()
+        with self.said as said:
+            said.seek(0)
+            return said.read().decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -100,17 +110,16 @@ class Fleet:
     def run(self, *words: str, then: Callable[[Said], object], limit: float = 60.0) -> None:
         """Start ``agentctl``; ``then`` hears how it ended, from :meth:`listen`."""
         with held_back():  # or an interrupt leaves a process that nobody knows of
+            said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe nobody reads yet could fill up
             process = subprocess.Popen(
                 agentctl(*words),
                 env=self.stage.environment(),
                 cwd=self.stage.root,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=said,
                 stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
             )
-            self.commands.append(Command(words, process, time.monotonic(), limit, then))
+            self.commands.append(Command(words, process, said, time.monotonic(), limit, then))
 
     def runs(self, *words: str) -> bool:
         """Whether such a command is under way."""
@@ -125,8 +134,8 @@ class Fleet:
                 continue
             if late:
                 command.process.kill()
-            text, _ = command.process.communicate()
             self.commands.remove(command)
+            text = command.end()
             code = None if late else command.process.returncode
             command.then(Said(command.words, code, text, now - command.began))
 
@@ -143,5 +152,5 @@ class Fleet:
         """End every command that still runs."""
         for command in self.commands:
             command.process.kill()
-            command.process.communicate()
+            command.end()
         self.commands.clear()
