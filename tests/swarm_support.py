@@ -132,7 +132,9 @@ class Swarm:
                 found = [ledger.task(task) for task in tasks]
                 return [t for t in found if t] if all(t and t.state.ended for t in found) else None
 
-            return eventually(look, within, f"tasks have not ended\n{self.log_tail()}") or []
+            return (
+                eventually(look, within, lambda: f"tasks have not ended\n{self.log_tail()}") or []
+            )
 
     def active(self, count: int, within: float = 15) -> list[dict[str, Any]]:
         """Wait until so many sessions run; their agents."""

@@ -25,10 +25,13 @@ def stretch() -> float:
     return min(MOST_STRETCH, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
-def eventually(condition: Callable[[], T], within: float = 10.0, say: str = "") -> T:
+def eventually(
+    condition: Callable[[], T], within: float = 10.0, say: str | Callable[[], str] = ""
+) -> T:
     """Poll ``condition`` until it is truthy and return its value.
 
-    Fails after ``within`` seconds, stretched on a busy machine.
+    Fails after ``within`` seconds, stretched on a busy machine; ``say`` is told then, and made only
+    then when it is to be made: logs are of use as they are at the end.
     """
     began = time.monotonic()
     while True:
@@ -36,7 +39,7 @@ def eventually(condition: Callable[[], T], within: float = 10.0, say: str = "") 
         value = condition()
         if value:
             return value
-        assert not late, f"not within {within} s: {say or condition}"
+        assert not late, f"not within {within} s: {(say() if callable(say) else say) or condition}"
         time.sleep(0.005)  # a poll step of a bounded wait
 
 

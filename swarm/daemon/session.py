@@ -43,6 +43,8 @@ RAW_LOG_BYTES = 64 * 1024 * 1024
 """Size at which a session's raw log ends, with a note that says so."""
 MAX_STATUS_LINE = 64 * 1024
 UNLIMITED = Limits()
+MAX_EARLY = 64
+"""Events of a program that spoke before its start was told; running totals, so the last matter."""
 DRAIN_BYTES = 8 * 1024 * 1024
 """Most that is read of a pipe once its writers are gone; a pipe holds far less."""
 
@@ -87,8 +89,8 @@ class Session:
     """One session from its launch to the moment its tree is empty, and what it left to judge."""
 
     __slots__ = (
-        "_alarm", "_began", "_limits", "_log", "_parser", "_status", "exit_status", "failure",
-        "job", "over", "stderr_tail", "summary", "tells_result", "tree", "trouble",
+        "_alarm", "_began", "_early", "_limits", "_log", "_parser", "_status", "exit_status",
+        "failure", "job", "over", "stderr_tail", "summary", "tells_result", "tree", "trouble",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +118,7 @@ class Session:
         self._log = log
         self._status = LineBuffer(MAX_STATUS_LINE)
         self._began = False
+        self._early: list[Event] = []
         self._limits = limits
         self.trouble = trouble
         """Why it has no cgroup though there should be one."""
@@ -177,7 +180,7 @@ class Session:
             return [event for line in self._status.feed(data) for event in self._told(line, wall)]
         if fd == self.tree.stderr:
             self.stderr_tail = (self.stderr_tail + data)[-STDERR_TAIL:]
-            return self._news(self._parser.feed_stderr(data))
+            return self._in_turn(self._news(self._parser.feed_stderr(data)))
         self._log.write(data)
         events = self._parser.feed(data)
         news = self._news(events)
@@ -185,7 +188,17 @@ class Session:
         if progress and not any(isinstance(one, SessionSpoke | SessionSpent) for one in news):
             # Perhaps of no interest to people; a provider's refusals are no progress.
             news.insert(0, SessionPrinted())
-        return news
+        return self._in_turn(news)
+
+    def _in_turn(self, events: list[Event]) -> list[Event]:
+        """What the program said comes after the word that it was started.
+
+        They travel by two pipes: a quick program is heard before the root of its tree has told.
+        """
+        if self._began:
+            return events
+        self._early = (self._early + events)[-MAX_EARLY:]
+        return []
 
     def _told(self, line: bytes, wall: float) -> list[Event]:
         status = read_status(line)
@@ -200,7 +213,8 @@ class Session:
                 wall,
                 tree.group.path if tree.group is not None else "",
             )
-            return [began]
+            early, self._early = self._early, []
+            return [began, *early]
         if status.failed is not None:
             self.failure = status.failed
             return [LaunchFailed(status.failed)]
@@ -251,7 +265,7 @@ class Session:
             while left > 0 and (data := _read(fd)):
                 left -= len(data)
                 events += self._take(fd, data, wall)
-        events += self._news(self._parser.finish())
+        events += self._in_turn(self._news(self._parser.finish()))
         self._log.close()
         if self._alarm is not None:
             events += self._alarmed(self._alarm)

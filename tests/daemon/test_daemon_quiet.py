@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from daemon_values import active_daemon, idle_daemon, told
 
-from swarm.core.model import Usage
+from swarm.core.model import Containment, Usage
 from swarm.daemon import machine
-from swarm.daemon.session import RawLog, Session
+from swarm.daemon.session import MAX_EARLY, RawLog, Session
 from swarm.daemon.state import (
     Event,
+    SessionBegan,
     SessionPrinted,
     SessionSpent,
     SessionSpoke,
@@ -62,6 +63,12 @@ class FakeTree:
             os.set_blocking(self.ends[name][0], False)
         self.stdout, self.stderr, self.status = (self.ends[n][0] for n in self.ends)
         self.pidfd, self.group = -1, None
+        self.tree_pid, self.tree_start, self.containment = 5, 7, Containment.DESCENT
+
+    def says(self, stream: str, data: bytes) -> int:
+        """The descriptor that is readable then."""
+        os.write(self.ends[stream][1], data)
+        return self.ends[stream][0]
 
     def close(self) -> None:
         for ends in self.ends.values():
@@ -69,15 +76,24 @@ class FakeTree:
                 os.close(end)
 
 
-def events(stream: str, data: bytes) -> list[Event]:
+def heard(*said: tuple[str, bytes]) -> list[Event]:
+    """What a session makes of it when it comes in this order."""
     tree = FakeTree()
     parser = adapter("claude").parser()
     session = Session(None, tree, parser, tells_result=True, log=RawLog("/dev/null", 0))  # type: ignore[arg-type]
-    os.write(tree.ends[stream][1], data)
-    found, _ = session.readable(tree.ends[stream][0], 0.0)
+    found = [event for one in said for event in session.readable(tree.says(*one), 0.0)[0]]
     session._log.close()
     tree.close()
     return found
+
+
+STARTED = ("status", b'{"started":5}\n')
+
+
+def events(stream: str, data: bytes) -> list[Event]:
+    began, *rest = heard(STARTED, (stream, data))
+    assert isinstance(began, SessionBegan)
+    return rest
 
 
 RETRY = (
@@ -97,3 +113,17 @@ def test_raw_output_and_records_of_no_interest_are_progress(data: bytes) -> None
 def test_retries_and_standard_error_are_none() -> None:
     assert events("stdout", RETRY) == []
     assert events("stderr", b"still trying\n") == []
+
+
+def test_what_is_said_before_the_start_was_told_is_heard_after_it() -> None:
+    """Or the first usage of a quick session, perhaps its only one, would count for nothing."""
+    said = ("stdout", b"plain words\n")
+    assert heard(said) == []
+    began, *rest = heard(said, STARTED, said)
+    assert isinstance(began, SessionBegan)
+    assert rest == [SessionPrinted(), SessionPrinted()]
+
+
+def test_of_a_flood_before_the_start_the_last_is_kept() -> None:
+    _began, *rest = heard(*[("stdout", b"plain words\n")] * (2 * MAX_EARLY), STARTED)
+    assert len(rest) == MAX_EARLY

@@ -36,7 +36,7 @@ def printed(swarm: Swarm, beginning: str) -> list[str]:
 
 def waits(swarm: Swarm, task: str, reason: str) -> None:
     """It is queued, and says why."""
-    eventually(lambda: swarm.task(task).state is TaskState.QUEUED, 15, swarm.log_tail())
+    eventually(lambda: swarm.task(task).state is TaskState.QUEUED, 15, swarm.log_tail)
     eventually(lambda: reason in str(shown(swarm, task)["reason"]), 10)
 
 
@@ -130,14 +130,15 @@ def test_an_agents_own_budget_ends_its_session_and_another_goes_on(swarm: Swarm)
     role.write_text("runtime: scripted\nlimits: {token_budget: 50}\n")
     swarm.configure(agents=[{"role": "builder", "count": 2}])
     swarm.up()
-    task = swarm.add("usage 60 0\nonce hang\nanswer done")
+    task = swarm.add("once usage 60 0\nonce hang\nanswer done")
     (ended,) = swarm.ended([task])
     assert ended.state is TaskState.DONE
     first, second = swarm.attempts(task)
     assert (first.outcome, second.outcome) == (Outcome.OVER_BUDGET, Outcome.SUCCEEDED)
     assert first.agent != second.agent
+    swarm.must("agent", "stop", second.agent)
     third = swarm.add("answer later")
-    waits(swarm, third, "the token budget of swarm-builder-001 is spent: 60 of 50")
+    waits(swarm, third, f"the token budget of {first.agent} is spent: 60 of 50")
     assert swarm.status()["swarm"]["gate"]["open"]
     found = json.loads(swarm.must("agent", "show", first.agent, "--json"))["budget"]
     assert found["tokens"] == {"limit": 50, "spent": 60, "share": 1.2}

@@ -57,7 +57,7 @@ def quotas(swarm: Swarm) -> list[dict[str, Any]]:
 
 def parked(swarm: Swarm) -> dict[str, Any]:
     """Wait until a runtime is parked."""
-    return eventually(lambda: quotas(swarm), 15.0, f"parked\n{swarm.log_tail()}")[0]
+    return eventually(lambda: quotas(swarm), 15.0, lambda: f"parked\n{swarm.log_tail()}")[0]
 
 
 def told(swarm: Swarm, kind: str) -> list[dict[str, Any]]:

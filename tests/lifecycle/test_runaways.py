@@ -33,7 +33,7 @@ def started(swarm: Swarm, task: str) -> dict[str, Any]:
                 return agent if (swarm.clone(agent) / "begun.txt").exists() else None
         return None
 
-    found = eventually(look, 20, f"{task} has not begun\n{swarm.log_tail()}")
+    found = eventually(look, 20, lambda: f"{task} has not begun\n{swarm.log_tail()}")
     assert found is not None
     return found
 
