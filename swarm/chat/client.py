@@ -34,6 +34,7 @@ from swarm.wire.pacing import STATUS, Pacer
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
 """Seconds before a reconnect; each failure doubles the wait, a joined channel resets it."""
+CANCEL_AGAIN_SECONDS = 0.2
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 PING_SECONDS = 60.0
@@ -129,7 +130,9 @@ class ChatClient:
         trace: TracebackType | None,
     ) -> None:
         if self._runner is not None:
-            self._runner.cancel()
+            while not self._runner.done():  # one cancellation can be lost in a connection's own end
+                self._runner.cancel()
+                await asyncio.wait({self._runner}, timeout=CANCEL_AGAIN_SECONDS)
             await asyncio.gather(self._runner, return_exceptions=True)
             self._runner = None
         for future in self._waiting.values():

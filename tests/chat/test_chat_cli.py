@@ -195,7 +195,7 @@ class Agentctl:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "swarm.cli", "chat", *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
 
     def __enter__(self) -> Agentctl:
@@ -211,7 +211,11 @@ class Agentctl:
 
     def end(self, number: signal.Signals) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=20)
+        try:
+            out, err = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # where it hangs is told on standard error
+            raise AssertionError(self.process.communicate()[1][-3000:]) from None
         return self.process.returncode, out, err
 
 
