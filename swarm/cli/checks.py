@@ -42,6 +42,10 @@ def everything(places: Places, config: Path | None) -> list[Check]:
     settings, about_config = check_config(places, config)
     found += about_config
     found += [check_ledger(places)]
+    if settings is None:
+        found += check_kernel(places, Settings())
+        left = "agent CLIs, roles, open files, memory, workspaces and chat were not looked at"
+        return [*found, Check("the rest", Level.WARN, left, "mend the configuration first")]
     found += check_programs(places, settings)
     found += check_kernel(places, settings)
     found += [check_files(settings), check_memory(settings)]
@@ -125,12 +129,12 @@ def check_socket(places: Places) -> Check:
     return Check("swarm", Level.OK, f"{running} in {places.home}")
 
 
-def check_config(places: Places, config: Path | None) -> tuple[Settings, list[Check]]:
-    """The settings to check the rest by, and each problem of the files they come from."""
+def check_config(places: Places, config: Path | None) -> tuple[Settings | None, list[Check]]:
+    """The settings to check the rest by, or each problem of the files they come from."""
     try:
         settings = checked_settings(places, config)
     except ConfigError as error:
-        return Settings(), [
+        return None, [
             Check("config", Level.BAD, problem, error.remedy) for problem in error.problems
         ]
     path = config or places.config

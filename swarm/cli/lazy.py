@@ -61,7 +61,8 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         import difflib
 
-        near = difflib.get_close_matches(name, self._entries, n=1)
+        near = [entry for entry in self._entries if entry.startswith(name)]
+        near = near or difflib.get_close_matches(name, self._entries, n=1)
         known = [n for n, entry in self._entries.items() if not entry.alias_of]
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
         raise click.UsageError(f"no such command {name!r}: {hint}", ctx)

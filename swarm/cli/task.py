@@ -7,6 +7,7 @@ import click
 from swarm.cli.arguments import TaskName, token_budget, usd_budget
 from swarm.cli.control import here, poke
 from swarm.cli.lazy import Entry, LazyGroup
+from swarm.cli.lock import is_locked
 from swarm.cli.screen import say
 from swarm.cli.tasks import opened
 from swarm.core.budget import Amount
@@ -66,5 +67,6 @@ def cancel(ids: tuple[str, ...]) -> None:
     with opened(places) as ledger:
         for found in [ledger.find(prefix) for prefix in ids]:
             held = ledger.cancel(found.id).held
-            say(f"{found.id} is cancelled" + ("; its session is being ended" if held else ""))
+            ending = held and is_locked(places)  # a killed swarm's sessions are dead already
+            say(f"{found.id} is cancelled" + ("; its session is being ended" if ending else ""))
     poke(places)

@@ -170,7 +170,7 @@ def _or_estimate(shown: str, known: float | None, estimate: float | None, unit: 
 
 def _row(ledger: Ledger, task: Task, *, live: bool) -> list[str]:
     reason = task.reason
-    if task.state is TaskState.QUEUED:
+    if not task.state.ended:
         reason = ledger.reason(task.id, live=live) or ""
     return [
         task.id,

@@ -111,6 +111,8 @@ class Queries:
         row = self.task(task)
         if row is None:
             return None
+        if row.state is TaskState.RUNNING and not live:  # a killed swarm could not write it down
+            return "no swarm runs it any more: the next `agentctl swarm up` queues it again"
         if row.state is not TaskState.QUEUED:
             return row.reason or None
         if row.blocked:

@@ -49,6 +49,8 @@ def test_each_problem_of_a_bad_configuration(cli: Cli, places: Places) -> None:
     ran = cli("doctor")
     assert ran.code == 1
     assert len([line for line in ran.out.splitlines() if line.startswith("bad   config")]) == 2
+    assert "mend the configuration first" in ran.out
+    assert "6667" not in ran.out, "nothing is judged by defaults that are not in force"
 
 
 def test_git_missing_old_and_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

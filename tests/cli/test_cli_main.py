@@ -140,6 +140,7 @@ def test_nothing_is_imported_for_the_list_of_commands() -> None:
 
 def test_a_wrong_command_is_told_the_right_one(cli: Cli) -> None:
     assert "did you mean 'status'?" in cli("swarm", "statsu").err
+    assert "did you mean 'status'?" in cli("swarm", "stat").err
     assert "there are: up, stop" in cli("swarm", "zzzz").err
 
 

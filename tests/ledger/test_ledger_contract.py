@@ -575,6 +575,9 @@ def test_why_a_task_waits(ledger: Ledger) -> None:
     ledger.note("gate", "paused: lunch")
     assert ledger.reason(task) == "paused: lunch"
     assert ledger.reason(task, live=False) == "no swarm is running"
+    assert ledger.claim(task, "swarm-builder-001", "a" * 16, 90.0) is not None
+    assert ledger.reason(task) is None
+    assert "queues it again" in str(ledger.reason(task, live=False)), "a killed swarm's"
     ledger.note("gate", "")
     ledger.note("role:builder", "")
     assert ledger.notes() == {}
