@@ -180,7 +180,8 @@ class Swarm:
 
     def gone(self, within: float = 2.0) -> None:
         """Nothing of it is left, at most ``within`` seconds from now."""
-        eventually(lambda: not self.processes(), within, f"left: {self.processes()}")
+        left = self.processes
+        eventually(lambda: not left(), within, lambda: f"left: {left()}", promised=True)
 
     def log_tail(self) -> str:
         """The ends of its logs, for a failure's message."""

@@ -259,7 +259,7 @@ def test_what_task_show_promises(tmp_path: Path) -> None:
     promised = "id state reason result role component prompt priority created_at branch commits"
     assert set(promised.split()) <= set(shown)
     fields = "n agent outcome reason exit_status session_id usage cost_usd started_at ended_at log"
-    assert set(fields.split()) <= set(attempt)
+    assert {*fields.split(), "usage_estimated", "estimate"} == set(attempt)
     assert shown["created_at"] == "2027-01-15T08:00:00.250Z"
     assert attempt["started_at"] == "2027-01-15T08:00:00.500Z"
     assert attempt["usage"] == dict.fromkeys(

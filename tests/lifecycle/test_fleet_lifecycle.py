@@ -76,7 +76,7 @@ def test_a_killed_daemon_is_back_and_its_task_is_finished_by_somebody(swarm: Swa
     session = agent["task"]["session_pid"]
     eventually((swarm.clone(agent) / "begun.txt").exists)
     kill(agent["pid"])
-    eventually(lambda: not os.path.exists(f"/proc/{session}"), 2.0)
+    eventually(lambda: not os.path.exists(f"/proc/{session}"), 2.0, promised=True)
     (ended,) = swarm.ended([task])
     assert ended.state is TaskState.DONE
     assert [a.outcome for a in swarm.attempts(task)] == [Outcome.LOST, Outcome.SUCCEEDED]

@@ -25,7 +25,7 @@ from swarm.wire import control
 
 SESSIONS = 10
 CLEAN_SECONDS = 2.0
-"""Longest from the kill to nothing left (product, "Killed"), on a machine with no other work."""
+"""Longest from the kill to nothing left (product, "Killed")."""
 
 # Three children a session: one in a session of its own with an emptied environment, orphaned and
 # elsewhere; one that ignores every polite signal; one that is stopped.  ``{word}`` is the task's.
@@ -115,7 +115,7 @@ def nothing_left(sessions: Sessions, family: list[tuple[int, int]]) -> None:
         ]
 
     began = time.monotonic()
-    eventually(lambda: not left(), CLEAN_SECONDS, f"left after the kill: {left()}")
+    eventually(lambda: not left(), CLEAN_SECONDS, lambda: f"left: {left()}", promised=True)
     print(f"clean after {time.monotonic() - began:.2f} s")
 
 
@@ -174,11 +174,11 @@ def test_killed_daemons_take_their_sessions_and_no_other(ten: Swarm) -> None:
     for task in victims[:3]:
         others = [one for one in sessions.agents if one != task and not sessions.gone(one)]
         kill(sessions.agents[task]["pid"])
-        eventually(lambda task=task: sessions.gone(task), CLEAN_SECONDS, "its session is left")
+        eventually(lambda task=task: sessions.gone(task), CLEAN_SECONDS, "left", promised=True)
         assert not any(sessions.gone(one) for one in others)
     for task in victims[3:]:
         kill(sessions.agents[task]["pid"])
-    eventually(lambda: not sessions.left(), CLEAN_SECONDS, f"left: {sessions.left()}")
+    eventually(lambda: not sessions.left(), CLEAN_SECONDS, "sessions are left", promised=True)
     finished(ten, sessions.tasks)
     for task in sessions.tasks:
         assert [a.outcome for a in ten.attempts(task)] == [Outcome.LOST, Outcome.SUCCEEDED]

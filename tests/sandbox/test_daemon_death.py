@@ -69,7 +69,7 @@ def test_a_killed_daemon_takes_its_session_along(
     daemon = Daemon(rung, env, token)
     eventually(lambda: len(carrying()) >= 3)
     daemon.kill()
-    eventually(lambda: not carrying(), within=2.0, say="every descendant is dead")
+    eventually(lambda: not carrying(), within=2.0, say="a descendant lives", promised=True)
     eventually(lambda: not survivors(daemon.tree))
 
 
@@ -80,7 +80,7 @@ def test_killing_only_the_keeper_takes_the_session_along(
     try:
         eventually(lambda: len(carrying()) >= 3)
         os.kill(daemon.keeper, signal.SIGKILL)
-        eventually(lambda: not carrying(), within=2.0)
+        eventually(lambda: not carrying(), within=2.0, promised=True)
     finally:
         daemon.kill()
 

@@ -16,6 +16,9 @@ from swarm.cli.screen import seconds_of
 from swarm.errors import GitError
 from swarm.ledger import Ledger, Task
 
+SAVED = "Work in progress of "
+"""How the messages of commits begin that save what a session had not committed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -27,6 +30,8 @@ class Report:
     """How attempts ended, and how many."""
     branches: tuple[tuple[str, int], ...]
     """Branches in the hub and the commits on each."""
+    saved: int
+    """How many of these hold what an attempt that was ended had not committed itself."""
     restarts: int
     from_announcement: tuple[float, ...]
     """Seconds from a task's last announcement to its session's start."""
@@ -40,15 +45,13 @@ class Report:
         tasks = [task for one in ids if (task := ledger.task(one)) is not None]
         attempts = [attempt for task in tasks for attempt in ledger.attempts(task.id)]
         events = [event for task in tasks for event in ledger.events(task=task.id)]
+        landed = [task for task in tasks if task.branch is not None and task.commits]
         return cls(
             tasks=len(tasks),
             by_role=_counted(task.role for task in tasks),
             outcomes=_counted(str(attempt.outcome) for attempt in attempts),
-            branches=tuple(
-                (task.branch, _commits(stage, task))
-                for task in tasks
-                if task.branch is not None and task.commits
-            ),
+            branches=tuple((task.branch or "", _commits(stage, task)) for task in landed),
+            saved=sum(_commits(stage, task, SAVED) for task in landed),
             restarts=restarts,
             from_announcement=_between(
                 _announcements(stage.places.service_log("coordinator")), "announced", "started"
@@ -65,10 +68,11 @@ class Report:
     def lines(self) -> list[str]:
         """For people."""
         commits = sum(count for _, count in self.branches)
+        of_the_killed = f", {self.saved} of them saved from the killed agent" * bool(self.saved)
         return [
             f"tasks        {self.tasks} done ({_listed(self.by_role)})",
             f"attempts     {sum(n for _, n in self.outcomes)} ({_listed(self.outcomes)})",
-            f"commits      {commits} on {len(self.branches)} branches of the hub",
+            f"commits      {commits} on {len(self.branches)} branches of the hub{of_the_killed}",
             *(f"             {count}  {branch}" for branch, count in self.branches),
             f"restarts     {self.restarts}",
             f"to session   {_times(self.from_announcement)}, from the announcement",
@@ -100,8 +104,8 @@ def _between(events: Sequence[tuple[str, str, float]], first: str, then: str) ->
     return tuple(found)
 
 
-def _commits(stage: Stage, task: Task) -> int:
-    """Commits on the task's branch that are not on the project's own."""
+def _commits(stage: Stage, task: Task, subject: str = "") -> int:
+    """Commits on the task's branch, of that beginning, that are not on the project's own."""
     hub = hub_of(stage.places, task)
     if hub is None or task.commits is None:
         raise GitError(f"the hub has no branch {task.branch}", "see the coordinator's log")
@@ -109,6 +113,7 @@ def _commits(stage: Stage, task: Task) -> int:
         hub,
         "rev-list",
         "--count",
+        f"--grep=^{subject}",
         "--end-of-options",
         f"{task.commits[0]}^..refs/heads/{task.branch}",
         "--",
