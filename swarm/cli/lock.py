@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.config.places import Places
+from swarm.sandbox.trees import stat_fields
 
 _POLL_SECONDS = 0.02
 
@@ -72,8 +73,8 @@ def send(holder: Holder, number: signal.Signals) -> bool:
 
 def is_frozen(holder: Holder) -> bool:
     """Whether the holder is stopped (SIGSTOP, or under a debugger): TERM would not reach it."""
-    stat = _stat(holder.pid)
-    return stat is not None and stat[0] in ("T", "t")
+    fields = stat_fields(holder.pid)
+    return bool(fields) and fields[0] in (b"T", b"t")
 
 
 def wait_until_free(places: Places, seconds: float) -> bool:
@@ -91,17 +92,8 @@ def start_time(pid: int) -> int | None:
 
     A zombie has ended: whoever adopted it may take its time to reap it.
     """
-    stat = _stat(pid)
-    return None if stat is None or stat[0] in "ZX" else int(stat[19])
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Fields 3… of ``/proc/<pid>/stat``; the command's name before them may hold anything."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text.rpartition(")")[2].split()
+    fields = stat_fields(pid)
+    return int(fields[19]) if fields and fields[0] not in b"ZX" else None
 
 
 def _written(pid_file: Path) -> list[int]:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from swarm.sandbox.trees import stat_fields
+
 TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 """Seconds in which the kernel counts processor time."""
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1048576
@@ -45,9 +47,8 @@ class Process:
 
 def process(pid: int) -> Process | None:
     """The process that has ``pid`` now, if any."""
-    text = _read(f"/proc/{pid}/stat")
-    fields = text[text.rfind(b")") + 2 :].split(None, 23)  # the name before may hold anything
-    if len(fields) < 23:
+    fields = stat_fields(pid)
+    if not fields:
         return None
     return Process(
         pid=pid,

@@ -47,6 +47,27 @@ def marker(home_id: str, task: str, fence: int) -> str:
     return f"{home_id}:{task}:{fence}"
 
 
+def stat_fields(pid: int) -> list[bytes]:
+    """The fields of ``/proc/<pid>/stat`` from the third, its state, on; empty when it is gone.
+
+    The second, the name, may hold anything, blanks and brackets too (proc(5)).
+    """
+    if pid <= 0:
+        return []
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        text = os.read(fd, 4096)
+    except OSError:
+        return []  # it ended between open and read
+    finally:
+        os.close(fd)
+    fields = text[text.rfind(b")") + 2 :].split()
+    return fields if len(fields) > 40 else []
+
+
 def start_time(pid: int) -> int | None:
     """Start time of a process in clock ticks since boot, or ``None`` when there is none."""
     found = _stat(pid)
@@ -183,22 +204,8 @@ def _processes() -> dict[int, _Proc]:
 
 
 def _stat(pid: int) -> _Proc | None:
-    if pid <= 0:
-        return None
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        text = os.read(fd, 4096)
-    except OSError:
-        return None  # it ended between open and read
-    finally:
-        os.close(fd)
-    fields = text[text.rfind(b")") + 2 :].split()  # the name before may hold anything
-    if len(fields) < 20:
-        return None
-    return _Proc(int(fields[1]), fields[0].decode(), int(fields[19]))
+    fields = stat_fields(pid)
+    return _Proc(int(fields[1]), fields[0].decode(), int(fields[19])) if fields else None
 
 
 def _marked(value: str, prefix: bool = False) -> dict[int, int]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from swarm.errors import SpawnError, SwarmError
+from swarm.sandbox.trees import stat_fields
 from swarm.supervisor.channel import Channel, Heard
 from swarm.wire import lifeline
 from swarm.wire.spawn import Forked, ForkFailed, FromZygote, ZygoteReady
@@ -344,12 +345,9 @@ def _children_by_search(parent: int) -> list[int]:
     """The same from every process's ``stat``: as pid 1 we must reap on any kernel."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as file:
-                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
-                    found.append(int(entry))
-        except OSError:
-            continue  # it is gone
+        fields = stat_fields(int(entry))
+        if fields and int(fields[1]) == parent:
+            found.append(int(entry))
     return found
 
 

@@ -8,12 +8,13 @@ does: the last finds what has cleared its environment, lost its parents and gone
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-MARKER = b"AGENTCTL_TREE="
+from swarm.sandbox import trees
+
+MARKER = f"{trees.MARKER}=".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +52,20 @@ def fleet(root: str, home_id: str = "", but: Collection[int] = ()) -> dict[int, 
 
 def is_same(process: Process) -> bool:
     """Whether it still lives, and is no zombie."""
-    stat = _stat(process.pid)
-    return stat is not None and stat[0] not in "ZX" and int(stat[19]) == process.start
+    return trees.alive(process.pid, process.start)
 
 
 def send(process: Process, number: int) -> bool:
     """Signal this very process, never one that has its pid by now; false when it is gone."""
-    try:
-        fd = os.pidfd_open(process.pid)
-    except OSError:
-        return False
-    try:
-        if not is_same(process):
-            return False
-        signal.pidfd_send_signal(fd, number)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
+    return is_same(process) and trees.send(process.pid, process.start, number)
 
 
 def find(pid: int) -> Process | None:
     """The process that has ``pid`` now."""
-    stat = _stat(pid)
-    if stat is None or stat[0] in "ZX":
+    fields = trees.stat_fields(pid)
+    if not fields or fields[0] in b"ZX":
         return None
-    return Process(pid, int(stat[19]), int(stat[1]), _name(pid))
+    return Process(pid, int(fields[19]), int(fields[1]), _name(pid))
 
 
 def memory_mb(process: Process) -> float:
@@ -99,17 +87,8 @@ def descriptors(process: Process) -> int:
 
 def descendants(process: Process) -> list[Process]:
     """All that descends from it now."""
-    children: dict[int, list[Process]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (found := find(int(entry))) is not None:
-            children.setdefault(found.parent, []).append(found)
-    below: list[Process] = []
-    waiting = [process.pid]
-    while waiting:
-        for child in children.pop(waiting.pop(), []):
-            below.append(child)
-            waiting.append(child.pid)
-    return below
+    below = (find(pid) for pid in trees.descendants([process.pid]))
+    return [one for one in below if one is not None]
 
 
 def _look(root: bytes, home_id: bytes, but: Collection[int]) -> list[_Seen]:
@@ -118,8 +97,7 @@ def _look(root: bytes, home_id: bytes, but: Collection[int]) -> list[_Seen]:
         if not entry.isdigit() or int(entry) in but:
             continue
         pid = int(entry)
-        stat = _stat(pid)
-        if stat is None or stat[0] in "ZX":
+        if (process := find(pid)) is None:
             continue
         environ = _read(pid, "environ")
         tree = _tree(environ)
@@ -128,14 +106,8 @@ def _look(root: bytes, home_id: bytes, but: Collection[int]) -> list[_Seen]:
             or (bool(home_id) and tree.startswith(home_id + b":"))
             or _cwd(pid).startswith(root)
         )
-        process = Process(
-            pid,
-            int(stat[19]),
-            int(stat[1]),
-            _name(pid),
-            tree.decode(errors="replace"),
-            _read(pid, "cmdline")[:300].replace(b"\0", b" ").decode(errors="replace").strip(),
-        )
+        command = _read(pid, "cmdline")[:300].replace(b"\0", b" ").decode(errors="replace").strip()
+        process = replace(process, tree=tree.decode(errors="replace"), command=command)
         found.append(_Seen(process, _space(pid), ours))
     return found
 
@@ -157,12 +129,6 @@ def _spread(seen: list[_Seen]) -> list[_Seen]:
         for one in more:
             one.ours = True
         ours += more
-
-
-def _stat(pid: int) -> list[str] | None:
-    text = _read(pid, "stat").decode(errors="replace")
-    fields = text.rpartition(")")[2].split()
-    return fields if len(fields) > 19 else None
 
 
 def _name(pid: int) -> str:
