@@ -108,25 +108,7 @@ class FleetState:
         self.granted_at: dict[str, float] = {}
         self.last_start: float | None = None
         self.pressure = Pressure()
-        known = pauses or {}
-        self.paused: Pause | None = known.get(BY_PERSON)
-        self.quotas: dict[str, Quota] = {}
-        self.probing: dict[str, int] = {}
-        self.probes = 0
-        self.unproven: set[str] = set()
-        self.revoked: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        self._remember_quotas(known)
-        self.tally = Tally()
-        self.spent = NOTHING
-        """The swarm's, as :meth:`count` last made it of the tally."""
-        self.spenders: set[str] | None = set()
-        """Agents whose spending changed since somebody looked who is over, ``None``: everyone's
-        (:mod:`~swarm.core.fleet_budget`)."""
-        self.spending_resets_at: float | None = None
-        self.warned: dict[tuple[str, str], int] = {}
-        """By whose budget (empty: the swarm's) and part: how near its end it was said to be."""
-        self.spent_up: dict[str, str] = {}
-        """Agents that have spent their own budget, and what to say of it."""
+        self._begin_gates(pauses or {})
         self.hub: tuple[str, str] | None = None
         self.linked = False
         self.told: dict[str, Fact] = {}
@@ -153,6 +135,27 @@ class FleetState:
         self.warm: set[str] = set()
         self.preparing: set[str] = set()
         self.counts: dict[str, int] = {}
+
+    def _begin_gates(self, known: Mapping[str, Pause]) -> None:
+        """What closes the gate for all or for some: pauses, quotas, budgets."""
+        self.paused: Pause | None = known.get(BY_PERSON)
+        self.quotas: dict[str, Quota] = {}
+        self.probing: dict[str, int] = {}
+        self.probes = 0
+        self.unproven: set[str] = set()
+        self.revoked: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._remember_quotas(known)
+        self.tally = Tally()
+        self.spent = NOTHING
+        """The swarm's, as :meth:`count` last made it of the tally."""
+        self.spenders: set[str] | None = set()
+        """Agents whose spending changed since somebody looked who is over, ``None``: everyone's
+        (:mod:`~swarm.core.fleet_budget`)."""
+        self.spending_resets_at: float | None = None
+        self.warned: dict[tuple[str, str], int] = {}
+        """By whose budget (empty: the swarm's) and part: how near its end it was said to be."""
+        self.spent_up: dict[str, str] = {}
+        """Agents that have spent their own budget, and what to say of it."""
 
     def _remember_quotas(self, known: Mapping[str, Pause]) -> None:
         """Parks of an earlier run, and those that only its daemons' outboxes tell of."""
