@@ -50,13 +50,14 @@ class Swarm:
             "workspace_base": str(self.root / "agents"),
             "agents": [{"role": "builder", "count": 3}],
             "chat": {"listen": "127.0.0.1:0"},
-            "limits": {"min_free_memory_mb": 0, "stagger_seconds": 0},
+            "limits": {"min_free_memory_mb": 0, "min_free_disk_mb": 0, "stagger_seconds": 0},
+            "repo": {"merge": "none"},  # the tests of landing ask for it
             "health": {"heartbeat_seconds": 1, "sample_seconds": 1},
             "restart": {"base_seconds": 0.1},
             "stop": {"grace_seconds": 1},
         }
         if self.source:
-            settings["repo"] = {
+            settings["repo"] |= {
                 "source": str(self.repository),
                 "author": "Test <test@example.org>",
             }

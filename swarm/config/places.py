@@ -87,6 +87,15 @@ class Places:
         return self.home / "logs"
 
     @property
+    def inbox(self) -> Path:
+        """Where files and folders are dropped to become tasks."""
+        return self.home / "inbox"
+
+    def task_folder(self, task: str) -> Path:
+        """A task's own directory: ``input/`` and ``results/``."""
+        return self.home / "tasks" / task
+
+    @property
     def operator_identity(self) -> Path:
         """The person's own chat identity, made at first use."""
         return self.home / "identity.json"

@@ -49,6 +49,8 @@ class Limits(_Settings, frozen=True):
     task_usd_budget: Seconds | None = None
     warn_at: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
     min_free_memory_mb: Count = 1024
+    min_free_disk_mb: Count = 2048
+    """Free below the home and the workspaces; with less no session starts, and what may go goes."""
     max_load: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Load average (1 minute) a processor above which no session starts; ``None`` asks nothing."""
     quota_probe_minutes: Annotated[float, msgspec.Meta(gt=0)] = 5
@@ -90,8 +92,66 @@ class Repo(_Settings, frozen=True):
     clone: Literal["shared", "copy"] = "shared"
     checks: tuple[str, ...] = ()
     check_minutes: Seconds = 10
-    publish: str = "swarm/{target}"
+    """All checks of one landing together; 0 is no limit."""
+    merge: Literal["squash", "merge", "rebase", "none"] = "squash"
+    """How a branch lands; ``none``: it stays a branch."""
+    publish: str | None = "swarm/{target}"
+    """The source's branch landed work is pushed to; ``None`` does not."""
+    review: Literal["none", "agent", "human"] = "none"
     max_revisions: Count = 2
+
+
+NoticeName = Literal[
+    "*", "needs_human", "review", "merged", "done", "failed", "plan",
+    "degraded", "quota", "budget", "disk", "publish",
+]  # fmt: skip
+
+
+class Notify(_Settings, frozen=True):
+    """One way to tell a person: a program or an address, for some kinds of event."""
+
+    on: tuple[NoticeName, ...] = ("needs_human", "review", "failed", "degraded")
+    command: tuple[str, ...] | None = None
+    """Its argv, taken as it is; what happened comes as JSON on its standard input."""
+    webhook: str | None = None
+    """An http(s) address that the same JSON is posted to."""
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30
+
+
+class Inbox(_Settings, frozen=True):
+    """The folder whose new files and folders become tasks."""
+
+    enabled: bool = True
+    path: str | None = None
+    """``None``: ``inbox`` in the home."""
+    settle_seconds: Seconds = 2
+    """How long a drop must not have changed before it is taken in."""
+    role: str = "builder"
+    component: str = ""
+    priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
+    lane: str = ""
+    review: Literal["none", "agent", "human"] | None = None
+
+
+class Keep(_Settings, frozen=True):
+    """How long things of ended tasks stay: days, 0 is for ever; ``agentctl clean`` removes them."""
+
+    workspaces_days: Seconds = 7
+    """Of agents that are gone."""
+    branches_days: Seconds = 30
+    """Of tasks that have landed or were given up; unlanded commits go to salvage first."""
+    logs_days: Seconds = 30
+    logs_mb: Count = 2048
+    """Of all sessions' logs together, the oldest go first; 0 is no limit."""
+    tasks_days: Seconds = 90
+    """Task directories (inputs and results)."""
+
+
+class Api(_Settings, frozen=True):
+    """The local HTTP interface for agents outside the fleet."""
+
+    listen: str | None = None
+    """``host:port`` of the loopback; ``None``: there is none."""
 
 
 class Runtime(_Settings, frozen=True):
@@ -118,6 +178,10 @@ class Settings(_Settings, frozen=True):
     stop: StopSettings = StopSettings()
     repo: Repo = Repo()
     runtimes: dict[str, Runtime] = {}
+    notify: tuple[Notify, ...] = ()
+    inbox: Inbox = Inbox()
+    keep: Keep = Keep()
+    api: Api = Api()
 
 
 class RoleLimits(_Settings, frozen=True):
@@ -161,4 +225,14 @@ class Role(_Settings, frozen=True):
     estimate: Estimate = Estimate()
     takes: tuple[str, ...] = ()
     """Other roles' tasks this one takes too; its own always."""
+    lanes: tuple[str, ...] = ()
+    """Lanes it takes tasks of besides the default one; ``"*"`` is any."""
+    labels: dict[str, tuple[str, ...]] = {}
+    """Label → values it takes; ``"*"`` is any."""
+    review: Literal["none", "agent", "human"] | None = None
+    """Who approves what it makes; ``None``: as ``repo.review``."""
+    retries: Count = 0
+    """How often a plain failure (failed, timed out, stalled, overflow) is tried again by itself."""
+    retry_seconds: Seconds = 30
+    """Until the first such try; each next one waits twice as long."""
     limits: RoleLimits = RoleLimits()

@@ -67,6 +67,9 @@ limits:
   warn_at: 0.8
   # No session starts while less memory is free on the machine; 0 does not look.
   min_free_memory_mb: 1024
+  # Nor while less disk is free below the home and the workspaces; then what may go is removed
+  # first (see keep); 0 does not look.
+  min_free_disk_mb: 2048
   # No session starts while the load average a processor is higher; null does not look.
   max_load: null
   # A provider's quota parks its runtime until the time the provider gave.  Where it gave none,
@@ -97,7 +100,8 @@ stop:
   # From the polite signal to the kill, for a session to save its work.
   grace_seconds: 10
 
-# The repository the fleet works on.  Counts after a restart of the swarm.
+# The repository the fleet works on.  source, target, author and clone count after a restart of
+# the swarm, the rest at once.
 repo:
   # A directory or git address.  null: the repository `swarm up` is run in, else an empty one.
   source: null
@@ -107,14 +111,56 @@ repo:
   author: null
   # shared: clones borrow objects from the hub, read-only (fast).  copy: full clones.
   clone: shared
-  # Branches do not land by themselves yet; the four keys below wait for that.
-  # Commands that must pass before a task's branch lands, and how long they may take in all.
+  # How a task's branch lands on the target, in the swarm's own copy of the repository:
+  # squash | merge | rebase | none (it stays a branch).
+  merge: squash
+  # Shell commands that must pass on the merged result before it lands, and how many minutes they
+  # may take together (0: no limit).
   checks: []
   check_minutes: 10
-  # The branch of the source that landed work is published to.
+  # The branch of the source that landed work is pushed to, never with force and never one that
+  # is checked out there; null does not publish.
   publish: "swarm/{target}"
-  # How often a reviewed task may be sent back.
+  # Who approves a task's commit before it lands: none | agent (role auditor) | human
+  review: none
+  # How often a task may be sent back: conflicts, failing checks, reviewers.
   max_revisions: 2
+
+# Who is told of what: a program (it gets the event as JSON on its standard input) or an address
+# the same JSON is posted to.  Kinds: needs_human, review, merged, done, failed, plan, degraded,
+# quota, budget, disk, publish; "*" is all.
+# notify:
+#   - {on: [needs_human, review, failed, degraded], command: [notify-send, agentctl]}
+#   - {on: ["*"], webhook: "https://example.org/hook", timeout_seconds: 30}
+notify: []
+
+# Files and folders that are put here become tasks.
+inbox:
+  enabled: true
+  # null: inbox in the home.
+  path: null
+  # How long a drop must not have changed.
+  settle_seconds: 2
+  role: builder
+  component: ""
+  priority: 0
+  lane: ""
+  # null: as the role or the repository says.
+  review: null
+
+# How many days things of ended tasks stay (0: for ever); `agentctl clean` removes what is older,
+# and so does a swarm whose disk runs low.  Commits that are nowhere else are always kept.
+keep:
+  workspaces_days: 7              # of agents that are gone
+  branches_days: 30
+  logs_days: 30
+  logs_mb: 2048                   # of all sessions together; 0 is no limit
+  tasks_days: 90                  # inputs and results
+
+# The HTTP interface for agents outside the fleet, on the loopback; null: none.
+# Counts after a restart of the swarm.
+api:
+  listen: null
 
 # The agent CLIs; a role names one.  claude, codex, opencode and scripted (a stand-in without a
 # model, to try a set-up for free) need no entry here.  Counts for newly spawned agents.

@@ -27,7 +27,7 @@ from swarm.wire.lifeline import Finished
 from swarm.wire.pacing import SETTLING
 from swarm.wire.work import Blocked, Report, Settled, TaskDone, TaskRef, Unclaim
 
-MAX_RESULT, MAX_REASON, MAX_NAME = 4000, 4000, 200
+MAX_RESULT, MAX_REASON, MAX_NAME, MAX_REVIEW = 4000, 4000, 200, 60_000
 """Characters kept of what a report says."""
 MAX_RETRY_SECONDS = 3600.0
 """Longest wait that whoever gives a task back can ask for: none parks it for ever."""
@@ -157,4 +157,6 @@ def _finished(report: Report, fence: int) -> Finished:
         retry_at=report.retry_at,
         needs_human=report.needs_human,
         swarm_budget=report.swarm_budget,
+        start=None if report.start is None else report.start[:MAX_NAME],
+        review=report.review[:MAX_REVIEW],
     )

@@ -73,6 +73,73 @@ class TaskResult(StrEnum):
     NOOP = "noop"
 
 
+class TaskKind(StrEnum):
+    """What a task is for."""
+
+    WORK = "work"
+    REVIEW = "review"
+    """Judges another task's commit; its verdict moves that task."""
+    PLAN = "plan"
+    """Writes a plan of tasks from a goal."""
+
+
+class Review(StrEnum):
+    """Who must approve a task's commit before it lands."""
+
+    NONE = "none"
+    AGENT = "agent"
+    HUMAN = "human"
+
+
+class Merge(StrEnum):
+    """How a task's branch becomes part of its target; ``none``: it stays a branch."""
+
+    SQUASH = "squash"
+    MERGE = "merge"
+    REBASE = "rebase"
+    NONE = "none"
+
+
+class OnFailed(StrEnum):
+    """What becomes of a task when one it waits for ends otherwise than done."""
+
+    SKIP = "skip"
+    RUN = "run"
+    HOLD = "hold"
+
+
+class RemarkKind(StrEnum):
+    """Why somebody said something about a task's work."""
+
+    CONFLICT = "conflict"
+    CHECK = "check"
+    REVIEW = "review"
+    APPROVAL = "approval"
+    REJECTION = "rejection"
+    QUESTION = "question"
+    ANSWER = "answer"
+    NOTE = "note"
+
+
+class NoticeKind(StrEnum):
+    """What people can be told of (``notify``)."""
+
+    NEEDS_HUMAN = "needs_human"
+    REVIEW = "review"
+    """A commit waits for a person's approval."""
+    MERGED = "merged"
+    DONE = "done"
+    FAILED = "failed"
+    PLAN = "plan"
+    """A plan is over."""
+    DEGRADED = "degraded"
+    QUOTA = "quota"
+    BUDGET = "budget"
+    DISK = "disk"
+    PUBLISH = "publish"
+    """Landed work cannot be published to the source."""
+
+
 class Outcome(StrEnum):
     """How one attempt ended."""
 
@@ -126,6 +193,11 @@ def _sum(a: int | None, b: int | None) -> int | None:
     return a if b is None else a + b
 
 
+MAX_LABEL = 64
+"""Characters of a label's value."""
+STRICT_LABELS = frozenset({"vendor", "model", "runtime", "effort"})
+"""Labels that a role must offer; any other is only minded by a role that names it."""
+
 MAX_AGENT_NAME = 32
 MAX_ROLE_NAME = 22
 """An agent's name is ``swarm-<role>-NNN`` and at most 32 characters (rules "Fleet commands")."""
@@ -145,6 +217,16 @@ def is_role(text: str) -> bool:
 def is_component(text: str) -> bool:
     """Whether ``text`` may name a component: 1–64 of letters, digits, ``. _ -``."""
     return bool(_COMPONENT.match(text))
+
+
+def is_lane(text: str) -> bool:
+    """Whether ``text`` may name a lane: like a role; the empty one is the default lane."""
+    return not text or is_role(text)
+
+
+def is_label(key: str, value: str) -> bool:
+    """Whether a label may be so: a key like a role's name, a value of 1–64 printable characters."""
+    return is_role(key) and 0 < len(value) <= MAX_LABEL and value.isprintable()
 
 
 def is_channel(text: str) -> bool:

@@ -41,6 +41,11 @@ _RULES: tuple[tuple[str, Applies], ...] = (
     (r"chat\.(coordinators|announcers)", Applies.LIVE),
     (r"roles\.[^.]+\.(limits|estimate)\..+", Applies.LIVE),
     (r"roles\.[^.]+\.takes", Applies.RESTART),  # the coordinator is told at its start
+    (r"roles\.[^.]+\.(lanes|review|retries|retry_seconds)", Applies.LIVE),
+    (r"roles\.[^.]+\.labels\..+", Applies.LIVE),
+    (r"repo\.(merge|checks|check_minutes|publish|review|max_revisions)", Applies.LIVE),
+    (r"(notify|inbox|keep)(\..+)?", Applies.LIVE),
+    (r"api\..+", Applies.RESTART),
     (r"roles\..+", Applies.RESPAWN),
     (r"workspace_base", Applies.RESPAWN),
     (r"runtimes\..+", Applies.RESPAWN),

@@ -43,6 +43,8 @@ def report(finished: Finished, agent_id: str) -> TaskDone | TaskFail | Blocked:
         retry_at=finished.retry_at,
         needs_human=finished.needs_human,
         swarm_budget=finished.swarm_budget,
+        start=finished.start,
+        review=finished.review,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from swarm.errors import LedgerError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """``PRAGMA user_version`` of the files this program writes; it brings older ones up to it."""
 APPLICATION_ID = 0x61637477
 """``PRAGMA application_id``: ``actw``, so that ``file`` and we can tell a ledger apart."""
@@ -48,7 +48,99 @@ SPENDING = (
     ) WITHOUT ROWID""",
 )
 
+QUEUES = """CREATE TABLE queues (
+        id INTEGER PRIMARY KEY,
+        role TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        UNIQUE (role, lane, labels)
+    )"""
+"""Tasks that the same agents can take wait in one queue, so that what nobody can take hides
+nothing.  ``labels`` is a JSON object with sorted keys."""
+
+READY = """CREATE INDEX tasks_ready ON tasks(queue, priority DESC, seq)
+        WHERE state = 'queued' AND blocked = 0 AND paused = 0"""
+
+LANDING = (
+    # What was said about a task's work, by landing, checks, reviewers and people; never changed.
+    """CREATE TABLE remarks (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        task INTEGER NOT NULL REFERENCES tasks(seq),
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        author TEXT NOT NULL DEFAULT '',
+        commit_id TEXT,
+        verdict TEXT NOT NULL DEFAULT '',
+        counts TEXT NOT NULL DEFAULT '{}',
+        text TEXT NOT NULL
+    )""",
+    "CREATE INDEX remarks_task ON remarks(task, seq)",
+    """CREATE INDEX tasks_landing ON tasks(priority DESC, seq)
+        WHERE state IN ('landing', 'review')""",
+    "CREATE INDEX tasks_about ON tasks(about) WHERE about IS NOT NULL",
+)
+PLANS = (
+    """CREATE TABLE plans (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        title TEXT NOT NULL,
+        state TEXT NOT NULL,
+        follows INTEGER REFERENCES plans(seq),
+        source TEXT NOT NULL DEFAULT '',
+        reference TEXT UNIQUE,
+        created_at REAL NOT NULL,
+        ended_at REAL
+    )""",
+    "CREATE INDEX tasks_plan ON tasks(plan, seq) WHERE plan IS NOT NULL",
+    "CREATE UNIQUE INDEX tasks_plan_key ON tasks(plan, plan_key) WHERE plan IS NOT NULL",
+)
+NOTICES = (
+    # Not yet delivered: a hook that failed is tried again, over restarts too.
+    """CREATE TABLE notices (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        task TEXT NOT NULL DEFAULT '',
+        agent TEXT NOT NULL DEFAULT '',
+        text TEXT NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL
+    )""",
+)
+TASK_COLUMNS = (
+    # Since version 4.
+    "kind TEXT NOT NULL DEFAULT 'work'",
+    "queue INTEGER REFERENCES queues(id)",
+    "lane TEXT NOT NULL DEFAULT ''",
+    "labels TEXT NOT NULL DEFAULT '{}'",
+    "review TEXT",
+    "merge TEXT",
+    "plan INTEGER REFERENCES plans(seq)",
+    "plan_key TEXT",
+    "on_failed TEXT NOT NULL DEFAULT 'hold'",
+    "paused INTEGER NOT NULL DEFAULT 0",
+    "thread TEXT NOT NULL DEFAULT ''",
+    "parent INTEGER REFERENCES tasks(seq)",
+    "folder TEXT NOT NULL DEFAULT ''",
+    "request_path TEXT",
+    "request_sha256 TEXT",
+    "response_path TEXT",
+    "response_sha256 TEXT",
+    # Its work: the branch's tip as the last good report had it, who approved which, what landed.
+    "tip TEXT",
+    "approved TEXT",
+    "landed TEXT",
+    "revisions INTEGER NOT NULL DEFAULT 0",
+    "retries INTEGER NOT NULL DEFAULT 0",
+    # The last attempt's session may be gone on with, however it ended.
+    "go_on INTEGER NOT NULL DEFAULT 0",
+    # Of a review: the task it judges, and the commit.
+    "about INTEGER REFERENCES tasks(seq)",
+    "about_commit TEXT",
+)
+
 SCHEMA = (
+    QUEUES,
     """CREATE TABLE tasks (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
@@ -79,12 +171,12 @@ SCHEMA = (
         usd_budget REAL,
         created_at REAL NOT NULL,
         updated_at REAL NOT NULL,
-        ended_at REAL
-    )""",
+        ended_at REAL,
+        {}
+    )""".format(",\n        ".join(TASK_COLUMNS)),
     # A prompt may be 256 KiB, and an UPDATE writes its whole row: it lies apart.
     "CREATE TABLE prompts (task INTEGER PRIMARY KEY REFERENCES tasks(seq), text TEXT NOT NULL)",
-    """CREATE INDEX tasks_ready ON tasks(role, priority DESC, seq)
-        WHERE state = 'queued' AND blocked = 0""",
+    READY,
     """CREATE INDEX tasks_delayed ON tasks(not_before)
         WHERE state = 'queued' AND not_before IS NOT NULL""",
     "CREATE INDEX tasks_held ON tasks(seq) WHERE held = 1",
@@ -117,6 +209,8 @@ SCHEMA = (
         cost_usd REAL,
         estimate_tokens INTEGER,
         estimate_usd REAL,
+        base TEXT,
+        tip TEXT,
         started_at REAL,
         ended_at REAL,
         PRIMARY KEY (task, fence),
@@ -141,6 +235,9 @@ SCHEMA = (
     ) WITHOUT ROWID""",
     "CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID",
     *SPENDING,
+    *LANDING,
+    *PLANS,
+    *NOTICES,
 )
 
 DAY_OF = "CAST(coalesce(started_at, ended_at) / 86400 AS INTEGER)"
@@ -162,6 +259,19 @@ UPGRADES = {
                 GROUP BY d, agent"""  # noqa: S608 - no value of anybody's
             for day in (EVER, f"coalesce({DAY_OF}, 0)")
         ),
+    ),
+    3: (
+        QUEUES,
+        *(f"ALTER TABLE tasks ADD COLUMN {column}" for column in TASK_COLUMNS),
+        "ALTER TABLE attempts ADD COLUMN base TEXT",
+        "ALTER TABLE attempts ADD COLUMN tip TEXT",
+        "INSERT INTO queues (role, lane, labels) SELECT DISTINCT role, '', '{}' FROM tasks",
+        "UPDATE tasks SET queue = (SELECT id FROM queues q WHERE q.role = tasks.role)",
+        "DROP INDEX tasks_ready",
+        READY,
+        *LANDING,
+        *PLANS,
+        *NOTICES,
     ),
 }
 """What makes a ledger of each older version one of the next."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
+from dataclasses import replace
 
 from swarm.core.budget import Amount
-from swarm.core.model import is_component, is_role
+from swarm.core.model import is_component, is_label, is_lane, is_role
 from swarm.errors import UsageError
 from swarm.ledger.interface import NewTask
 
@@ -18,6 +19,8 @@ MAX_REPO = 4096
 """Characters of a repository's path or address."""
 MAX_AFTER = 1000
 """Dependencies of one task."""
+MAX_LABELS = 16
+"""Labels of one task."""
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
 HIGHEST_TOKENS = 10**12
 LOWEST_USD, HIGHEST_USD = 0.0001, 1_000_000.0
@@ -70,6 +73,7 @@ def checked(new: NewTask) -> NewTask:
             f"use {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; the higher goes first",
         )
     _check_repo(new.repo)
+    _check_lane(new)
     check_budget(new.budget)
     if len(new.after) > MAX_AFTER:
         raise UsageError(
@@ -77,17 +81,8 @@ def checked(new: NewTask) -> NewTask:
         )
     title = one_line(new.title, MAX_TITLE) or title_of(new.prompt)
     sender, ref = reference(new.sender, new.sender_ref)
-    return NewTask(
-        prompt=new.prompt,
-        role=new.role,
-        component=new.component,
-        title=title,
-        priority=new.priority,
-        repo=new.repo,
-        after=tuple(dict.fromkeys(new.after)),
-        sender=sender,
-        sender_ref=ref,
-        budget=new.budget,
+    return replace(
+        new, title=title, after=tuple(dict.fromkeys(new.after)), sender=sender, sender_ref=ref
     )
 
 
@@ -134,6 +129,27 @@ def _check_repo(repo: str | None) -> None:
         raise UsageError(
             f"repository {one_line(repo, 80)!r} is not a usable path or address",
             "name a repository's directory or address",
+        )
+
+
+def _check_lane(new: NewTask) -> None:
+    if not is_lane(new.lane):
+        raise UsageError(
+            f"lane {one_line(new.lane, 40)!r} cannot be a lane's name",
+            "use 1 to 22 of a-z 0-9 _ -, as in --lane reviews",
+        )
+    if len(new.labels) > MAX_LABELS:
+        raise UsageError(f"a task with {len(new.labels)} labels", f"give at most {MAX_LABELS}")
+    for key, value in new.labels.items():
+        if not is_label(key, value):
+            raise UsageError(
+                f"label {one_line(f'{key}={value}', 60)!r} cannot be",
+                "use KEY=VALUE, the key of a-z 0-9 _ -, the value at most 64 characters",
+            )
+    if new.thread and not is_component(new.thread):
+        raise UsageError(
+            f"thread {one_line(new.thread, 40)!r} cannot be a thread's name",
+            "use 1 to 64 letters, digits, dots, dashes or underscores",
         )
 
 

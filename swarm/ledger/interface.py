@@ -1,219 +1,50 @@
-"""What a ledger is to the rest of the program: its rows, and the calls that change them.
+"""What a ledger is to the rest of the program: the calls that read and change it.
 
 Every call is one short transaction: it happened whole, or not at all.  Times are Unix seconds;
 ``None`` is unknown.  Every call may raise :class:`~swarm.errors.LedgerError`, one line with its
-remedy, when the ledger cannot be read or written.
+remedy, when the ledger cannot be read or written.  What the calls take and give back is in
+:mod:`swarm.ledger.records`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
 from typing import Protocol
 
 from swarm.core.budget import NOTHING, Amount, Key, Reading
-from swarm.core.model import Outcome, TaskResult, TaskState, Usage
+from swarm.core.model import Outcome, TaskState, Usage
+from swarm.ledger.records import (
+    LOST_LIMIT,
+    QUOTA_DELAY,
+    Attempt,
+    Claimed,
+    Event,
+    Holder,
+    NewTask,
+    Pause,
+    Settlement,
+    Task,
+    Totals,
+    Verdict,
+)
 from swarm.wire.lifeline import Finished
 
-LOST_LIMIT = 3
-"""Counted ``lost`` attempts that make a task ``failed``: poison (rules, "A dead daemon's task")."""
-
-QUOTA_DELAY = 300.0
-"""Seconds a task waits after a quota whose end the provider did not say (product, "Quota")."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """What a person or an announcer asks for.
-
-    ``after`` are ids of tasks that must be done first.  ``sender`` and ``sender_ref`` are an
-    announcer's bare agent id and its own id (or message id) for the task: the pair is taken in
-    once.  ``repo`` is ``None`` for the configured source.  Without a ``title`` the prompt's first
-    line is one.
-    """
-
-    prompt: str
-    role: str = "builder"
-    component: str = ""
-    title: str = ""
-    priority: int = 0
-    repo: str | None = None
-    after: tuple[str, ...] = ()
-    sender: str = ""
-    sender_ref: str = ""
-    budget: Amount = NOTHING
-    """What all attempts of this task together may spend; ``None``: what its role says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One task without its prompt (which may be long: :meth:`Ledger.prompt`)."""
-
-    seq: int
-    """Grows with age: the smaller, the older."""
-    id: str
-    state: TaskState
-    role: str
-    component: str
-    title: str
-    titled: bool
-    """Somebody gave that title; else it is the prompt's first line, and as private as that."""
-    announced: bool
-    """It was taken in from the channel, prompt and all."""
-    priority: int
-    repo: str | None
-    reason: str
-    """Why it is in its state, as last written; a waiting one's whole story is
-    :meth:`Ledger.reason`."""
-    result: TaskResult | None
-    answer: str
-    """What the last finished session said at its end."""
-    branch: str | None
-    commits: tuple[str, ...] | None
-    """Commit ids on the branch beyond its base, oldest first; ``None`` is unknown."""
-    blocked: int
-    """Dependencies that are not done yet."""
-    not_before: float | None
-    """It waits until then."""
-    fence: int
-    """Of the last lease given; 0 before the first."""
-    agent: str
-    """Name of who got that lease, ``@<id>`` when it is not of our fleet; empty before the first."""
-    agent_id: str
-    held: bool
-    """Whether that lease still lives.  A cancelled task may be held until its session is gone."""
-    lost: int
-    """Counted lost attempts since it was added or retried."""
-    created_at: float
-    updated_at: float
-    ended_at: float | None
-    budget: Amount = NOTHING
-    """Its very own, where it was given one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One session that began; ``outcome`` is ``None`` while it runs."""
-
-    task: str
-    n: int
-    fence: int
-    agent: str
-    agent_id: str
-    outcome: Outcome | None
-    reason: str
-    exit_status: int | None
-    session_id: str | None
-    usage: Usage
-    cost_usd: float | None
-    started_at: float | None
-    """``None`` when no start was heard of before the report."""
-    ended_at: float | None
-    estimate: Amount = NOTHING
-    """What it is taken to have spent, where it does not say."""
-
-    @property
-    def known(self) -> Amount:
-        """What it said that it used."""
-        return Amount(self.usage.tokens, self.cost_usd)
-
-    @property
-    def counted(self) -> Amount:
-        """What it counts for in budgets."""
-        return self.known.or_else(self.estimate)
-
-    @property
-    def estimated(self) -> bool:
-        """Whether that is an estimate, in part at least."""
-        return not self.estimate.only_where_unknown(self.known).nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A lease just given, and what its holder needs to know of the task."""
-
-    task: Task
-    fence: int
-    attempt: int
-    """The number its attempt will have, once its session starts."""
-    prompt: str
-    resume_session: str | None
-    """Session to go on with: this very identity's own last one, when it was interrupted."""
-    earlier: tuple[str, ...]
-    """One line for each earlier attempt."""
-    spent: Amount = NOTHING
-    """What its attempts so far count for, together."""
-
-
-class Verdict(StrEnum):
-    """What became of a report."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    """It had been accepted before; nothing changed."""
-    STALE = "stale"
-    """Its fence is not the current one; nothing changed."""
-    NOT_HOLDER = "not_holder"
-    """Somebody else holds the task; nothing changed."""
-    UNKNOWN = "unknown"
-    """No such task: perhaps another coordinator's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The answer to a report; ``state`` is the task's afterwards."""
-
-    verdict: Verdict
-    state: TaskState | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A lease that lives, as the ledger has it."""
-
-    task: str
-    fence: int
-    agent: str
-    agent_id: str
-    state: TaskState
-    component: str
-    begun: bool
-    """Its session has started."""
-    lease_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One change, for waiters and stories."""
-
-    seq: int
-    at: float
-    task: str
-    kind: str
-    """``submitted claimed begun finished requeued unclaimed cancelled retried``."""
-    agent: str
-    fence: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Usage over many attempts; what no attempt knew is ``None``."""
-
-    usage: Usage
-    cost_usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Why nothing of ``scope`` starts, kept over a restart; ``until`` ``None`` is until resumed."""
-
-    scope: str
-    reason: str
-    since: float
-    until: float | None
+__all__ = [
+    "LOST_LIMIT",
+    "QUOTA_DELAY",
+    "Attempt",
+    "Claimed",
+    "Event",
+    "Holder",
+    "Ledger",
+    "NewTask",
+    "Pause",
+    "Settlement",
+    "Task",
+    "Totals",
+    "Verdict",
+]
 
 
 class Ledger(Protocol):

@@ -17,12 +17,22 @@ from swarm.core.budget import (
     total,
     until_midnight,
 )
-from swarm.core.model import LIVE_TASK_STATES, Outcome, TaskResult, TaskState, Usage
+from swarm.core.model import (
+    LIVE_TASK_STATES,
+    Merge,
+    OnFailed,
+    Outcome,
+    Review,
+    TaskKind,
+    TaskResult,
+    TaskState,
+    Usage,
+)
 from swarm.errors import UsageError
 from swarm.ledger.database import EVER, Database
 from swarm.ledger.intake import reference
 from swarm.ledger.interface import Attempt, Event, Holder, Pause, Task, Totals
-from swarm.ledger.rows import counted, estimate, holder_of_session, known
+from swarm.ledger.rows import counted, estimate, holder_of_session, known, queues_of
 
 Clock = Callable[[], float]
 
@@ -219,15 +229,15 @@ class Queries:
         """See the interface.  ``INDEXED BY``: the planner must not walk every queued task."""
         query = (
             "SELECT * FROM tasks INDEXED BY tasks_ready"
-            " WHERE state = 'queued' AND blocked = 0 AND role = ?"
+            " WHERE state = 'queued' AND blocked = 0 AND paused = 0 AND queue = ?"
             " AND (not_before IS NULL OR not_before <= ?) AND (? = '' OR component = ?)"
             " ORDER BY priority DESC, seq LIMIT ?"
         )
         now = self._clock()
         found: list[Task] = []
         with self._database.reading() as db:
-            for role in roles:
-                rows = db.execute(query, (role, now, component, component, limit))
+            for queue in queues_of(db, roles):
+                rows = db.execute(query, (queue, now, component, component, limit))
                 found += [task_of(row) for row in rows]
         return sorted(found, key=lambda task: (-task.priority, task.seq))
 
@@ -237,16 +247,15 @@ class Queries:
             return holder_of_session(db, task)
 
     def waiting_roles(self) -> list[str]:
-        """See the interface.  One seek a role, however many tasks each has."""
+        """See the interface.  One seek a queue, however many tasks each has."""
         query = (
-            "SELECT role FROM tasks INDEXED BY tasks_ready"
-            " WHERE state = 'queued' AND blocked = 0 AND role > ? ORDER BY role LIMIT 1"
+            "SELECT DISTINCT role FROM queues q WHERE EXISTS"
+            " (SELECT 1 FROM tasks INDEXED BY tasks_ready"
+            " WHERE queue = q.id AND state = 'queued' AND blocked = 0 AND paused = 0)"
+            " ORDER BY role"
         )
-        roles: list[str] = []
         with self._database.reading() as db:
-            while row := db.execute(query, (roles[-1] if roles else "",)).fetchone():
-                roles.append(str(row[0]))
-        return roles
+            return [str(row[0]) for row in db.execute(query)]
 
     def next_delay(self) -> float | None:
         """See the interface."""
@@ -352,6 +361,30 @@ def task_of(row: sqlite3.Row) -> Task:
         updated_at=row["updated_at"],
         ended_at=row["ended_at"],
         budget=Amount(row["token_budget"], row["usd_budget"]),
+        kind=TaskKind(row["kind"]),
+        lane=row["lane"],
+        labels=json.loads(row["labels"]),
+        review=None if row["review"] is None else Review(row["review"]),
+        merge=None if row["merge"] is None else Merge(row["merge"]),
+        on_failed=OnFailed(row["on_failed"]),
+        plan=row["plan"],
+        plan_key=row["plan_key"] or "",
+        paused=bool(row["paused"]),
+        thread=row["thread"],
+        parent=row["parent"],
+        folder=row["folder"],
+        request_path=row["request_path"] or "",
+        request_sha256=row["request_sha256"] or "",
+        response_path=row["response_path"] or "",
+        response_sha256=row["response_sha256"] or "",
+        tip=row["tip"],
+        approved=row["approved"],
+        landed=row["landed"],
+        revisions=row["revisions"],
+        retries=row["retries"],
+        go_on=bool(row["go_on"]),
+        about=row["about"],
+        about_commit=row["about_commit"],
     )
 
 
@@ -377,4 +410,6 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         estimate=estimate(row),
+        base=row["base"],
+        tip=row["tip"],
     )

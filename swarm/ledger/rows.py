@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from swarm.core.budget import Amount, Number
 from swarm.core.model import Outcome, TaskState, Usage
@@ -64,6 +64,26 @@ def needed(db: sqlite3.Connection, task: str) -> tuple[int, bool]:
             "give --after an id that `agentctl task list` shows",
         )
     return int(row["seq"]), row["state"] == TaskState.DONE
+
+
+def queue_for(db: sqlite3.Connection, role: str, lane: str, labels: Mapping[str, str]) -> int:
+    """Number of the queue for what such a task needs; made when it is the first."""
+    key = (role, lane, labels_json(labels))
+    db.execute("INSERT OR IGNORE INTO queues (role, lane, labels) VALUES (?, ?, ?)", key)
+    row = db.execute("SELECT id FROM queues WHERE role = ? AND lane = ? AND labels = ?", key)
+    return int(row.fetchone()[0])
+
+
+def queues_of(db: sqlite3.Connection, roles: Sequence[str]) -> list[int]:
+    """Numbers of all queues of these roles."""
+    marks = ", ".join("?" * len(roles))
+    query = f"SELECT id FROM queues WHERE role IN ({marks}) ORDER BY id"  # noqa: S608 - marks
+    return [int(row[0]) for row in db.execute(query, tuple(roles))]
+
+
+def labels_json(labels: Mapping[str, str]) -> str:
+    """Labels as the ledger keeps them: the same labels are the same text."""
+    return json.dumps(dict(sorted(labels.items())), separators=(",", ":"), ensure_ascii=False)
 
 
 def release_dependents(db: sqlite3.Connection, seq: int) -> None:

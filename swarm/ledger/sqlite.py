@@ -27,7 +27,9 @@ from swarm.ledger.rows import (
     free_id,
     in_words,
     known_row,
+    labels_json,
     needed,
+    queue_for,
     record_usage,
     recount,
     release_dependents,
@@ -94,6 +96,9 @@ class SqliteLedger(Queries):
                 ).fetchone()
                 if known is not None:
                     return str(known[0])
+            for other in (new.parent, new.about):
+                if other:
+                    asked_for(db, other)
             needs = [needed(db, task) for task in new.after]
             blocked = sum(not met for _, met in needs)
             task, seq = self._insert(db, new, titled=titled, blocked=blocked)
@@ -109,29 +114,42 @@ class SqliteLedger(Queries):
         self, db: sqlite3.Connection, new: NewTask, *, titled: bool, blocked: int
     ) -> tuple[str, int]:
         now = self._clock()
-        task = free_id(db)
-        cursor = db.execute(
-            "INSERT INTO tasks (id, state, role, component, title, titled, priority, repo,"
-            " blocked, sender, sender_ref, token_budget, usd_budget, created_at, updated_at)"
-            " VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                task,
-                new.role,
-                new.component,
-                new.title,
-                titled,
-                new.priority,
-                new.repo,
-                blocked,
-                new.sender or None,
-                new.sender_ref,
-                new.budget.tokens,
-                new.budget.usd,
-                now,
-                now,
-            ),
-        )
-        return task, int(cursor.lastrowid or 0)
+        values: dict[str, str | float | None] = {
+            "id": free_id(db),
+            "state": TaskState.QUEUED.value,
+            "kind": new.kind.value,
+            "role": new.role,
+            "lane": new.lane,
+            "labels": labels_json(new.labels),
+            "queue": queue_for(db, new.role, new.lane, new.labels),
+            "component": new.component,
+            "title": new.title,
+            "titled": titled,
+            "priority": new.priority,
+            "repo": new.repo,
+            "blocked": blocked,
+            "on_failed": new.on_failed.value,
+            "review": None if new.review is None else new.review.value,
+            "merge": None if new.merge is None else new.merge.value,
+            "thread": new.thread,
+            "parent": known_row(db, new.parent)["seq"] if new.parent else None,
+            "folder": new.folder,
+            "request_path": new.request_path or None,
+            "request_sha256": new.request_sha256 or None,
+            "response_path": new.response_path or None,
+            "about": known_row(db, new.about)["seq"] if new.about else None,
+            "about_commit": new.about_commit or None,
+            "sender": new.sender or None,
+            "sender_ref": new.sender_ref,
+            "token_budget": new.budget.tokens,
+            "usd_budget": new.budget.usd,
+            "created_at": now,
+            "updated_at": now,
+        }
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        insert = f"INSERT INTO tasks ({columns}) VALUES ({marks})"  # noqa: S608 - our own names
+        cursor = db.execute(insert, tuple(values.values()))
+        return str(values["id"]), int(cursor.lastrowid or 0)
 
     # -- leases
 
@@ -144,7 +162,7 @@ class SqliteLedger(Queries):
                 "UPDATE tasks SET state = 'running', fence = fence + 1, agent = ?, agent_id = ?,"
                 " held = 1, lease_seconds = ?, lease_until = ?, not_before = NULL, reason = '',"
                 " branch = coalesce(branch, ?), updated_at = ?"
-                " WHERE id = ? AND state = 'queued' AND blocked = 0"
+                " WHERE id = ? AND state = 'queued' AND blocked = 0 AND paused = 0"
                 " AND (not_before IS NULL OR not_before <= ?)",
                 (agent, agent_id, lease_seconds, now + lease_seconds, branch, now, task, now),
             )
@@ -516,11 +534,13 @@ class SqliteLedger(Queries):
     def _end_attempt(self, db: sqlite3.Connection, seq: int, finished: Finished) -> None:
         db.execute(
             "UPDATE attempts SET outcome = ?, reported = 1, counted = 0, reason = ?,"
-            " exit_status = ?, ended_at = ? WHERE task = ? AND fence = ?",
+            " exit_status = ?, base = ?, tip = ?, ended_at = ? WHERE task = ? AND fence = ?",
             (
                 str(finished.outcome),
                 plain(finished.reason, MAX_REASON),
                 finished.exit_status,
+                finished.start,
+                finished.commit,
                 self._clock(),
                 seq,
                 finished.fence,

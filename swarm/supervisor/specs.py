@@ -11,8 +11,8 @@ import msgspec
 from swarm.config.places import Places, expanded
 from swarm.config.roles import resolve_secrets
 from swarm.config.runtimes import resolve_runtime
-from swarm.config.settings import Estimate, Limits
-from swarm.core.model import bare_id, split_agent_name
+from swarm.config.settings import Limits, Notify, Repo, Role
+from swarm.core.model import Merge, Review, bare_id, split_agent_name
 from swarm.sandbox.environment import scrubbed
 from swarm.sessions.launching import STATE_VARIABLES
 from swarm.spawner.identity import load_identity
@@ -133,13 +133,32 @@ class Specs:
         configuration = self.configuration
         anyone = configuration.settings.limits
         roles = {
-            name: _role_rules(configuration.limits(name), role.estimate)
+            name: _role_rules(configuration.limits(name), role)
             for name, role in configuration.file_roles.items()
         }
         return lifeline.Rules(
             coordinators=self.coordinators(),
             announcers=self.announcers(),
-            roles={"": _role_rules(anyone, Estimate()), **roles},
+            roles={"": _role_rules(anyone, Role()), **roles},
+            operator=self.operator_id,
+            landing=_landing_rules(configuration.settings.repo),
+            notify=tuple(map(_notify_rule, configuration.settings.notify)),
+            inbox=self._inbox_rules(),
+        )
+
+    def _inbox_rules(self) -> lifeline.InboxRules:
+        inbox = self.configuration.settings.inbox
+        if not inbox.enabled:
+            return lifeline.InboxRules()
+        path = self.places.inbox if inbox.path is None else expanded(Path(inbox.path), "inbox.path")
+        return lifeline.InboxRules(
+            path=str(path),
+            settle_seconds=inbox.settle_seconds,
+            role=inbox.role,
+            component=inbox.component,
+            priority=inbox.priority,
+            lane=inbox.lane,
+            review=None if inbox.review is None else Review(inbox.review),
         )
 
     def coordinators(self) -> tuple[str, ...]:
@@ -187,12 +206,37 @@ class Specs:
         }
 
 
-def _role_rules(limits: Limits, estimate: Estimate) -> lifeline.RoleRules:
+def _role_rules(limits: Limits, role: Role) -> lifeline.RoleRules:
     return lifeline.RoleRules(
         task_token_budget=limits.task_token_budget,
         task_usd_budget=limits.task_usd_budget,
-        estimate_tokens=estimate.tokens,
-        estimate_usd=estimate.usd,
+        estimate_tokens=role.estimate.tokens,
+        estimate_usd=role.estimate.usd,
+        lanes=role.lanes,
+        labels=role.labels,
+        review=None if role.review is None else Review(role.review),
+        retries=role.retries,
+        retry_seconds=role.retry_seconds,
+    )
+
+
+def _landing_rules(repo: Repo) -> lifeline.LandingRules:
+    return lifeline.LandingRules(
+        merge=Merge(repo.merge),
+        checks=repo.checks,
+        check_seconds=repo.check_minutes * 60,
+        publish=repo.publish or "",
+        review=Review(repo.review),
+        max_revisions=repo.max_revisions,
+    )
+
+
+def _notify_rule(notify: Notify) -> lifeline.NotifyRule:
+    return lifeline.NotifyRule(
+        on=notify.on,
+        command=notify.command or (),
+        webhook=notify.webhook or "",
+        timeout_seconds=notify.timeout_seconds,
     )
 
 

@@ -11,7 +11,16 @@ from typing import TypeAlias
 
 import msgspec
 
-from swarm.core.model import AgentState, Containment, Outcome, Usage
+from swarm.core.model import (
+    AgentState,
+    Containment,
+    Merge,
+    NoticeKind,
+    Outcome,
+    Review,
+    TaskKind,
+    Usage,
+)
 from swarm.errors import BadMessage
 
 VERSION = 1
@@ -40,6 +49,9 @@ class RepoWork(msgspec.Struct, frozen=True, omit_defaults=True):
     author_email: str = ""
     clone: str = "shared"
     """``shared`` borrows objects from the hub, ``copy`` is a full clone."""
+    merge: str = ""
+    """Commit of the target to merge into the branch before the session starts; a conflict is left
+    in the work tree for the agent.  Empty: nothing is merged."""
 
 
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,6 +71,13 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line for each earlier attempt: what it tried and how it ended."""
     token_budget: int | None = None
     usd_budget: float | None = None
+    kind: TaskKind = TaskKind.WORK
+    feedback: str = ""
+    """Why it came back, or a person's answer: for the prompt of this attempt."""
+    folder: str = ""
+    """The task's own directory: ``input/`` may be read by the session, what it leaves in its out
+    directory is copied to ``results/``.  Empty: it has none."""
+    labels: dict[str, str] = {}
 
 
 class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,6 +107,11 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     """A question was left in ``out/<task>/needs_human.md``; ``reason`` holds it."""
     swarm_budget: bool = False
     """Over budget: the whole swarm's, not the task's own.  The task waits for the next one."""
+    start: str | None = None
+    """Commit the branch had when this attempt began: with ``commit`` the attempt's own range."""
+    review: str = ""
+    """A review's or plan's answer as the session left it in ``out/<task>/`` (``review.json``,
+    ``plan.yaml``), capped at 60,000 characters; empty when there is none."""
 
 
 # -- any child → supervisor ---------------------------------------------------------------------
@@ -425,6 +449,55 @@ class RoleRules(msgspec.Struct, frozen=True, omit_defaults=True):
     estimate_tokens: int | None = None
     """What a session that reports no usage is taken to have cost."""
     estimate_usd: float | None = None
+    lanes: tuple[str, ...] = ()
+    labels: dict[str, tuple[str, ...]] = {}
+    """What it takes, what its runtime makes it offer (``vendor``, ``model``, ``runtime``)
+    included."""
+    review: Review | None = None
+    retries: int = 0
+    retry_seconds: float = 30.0
+
+
+class LandingRules(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``repo`` as far as it says how work lands."""
+
+    merge: Merge = Merge.SQUASH
+    checks: tuple[str, ...] = ()
+    check_seconds: float = 600.0
+    """All checks of one landing together; 0 is no limit."""
+    publish: str = "swarm/{target}"
+    """Empty: landed work is not published."""
+    review: Review = Review.NONE
+    max_revisions: int = 2
+
+
+class NotifyRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of ``notify``; exactly one of ``command`` and ``webhook`` is there."""
+
+    on: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    webhook: str = ""
+    timeout_seconds: float = 30.0
+
+
+class InboxRules(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``inbox``, its path made absolute; empty: there is none."""
+
+    path: str = ""
+    settle_seconds: float = 2.0
+    role: str = "builder"
+    component: str = ""
+    priority: int = 0
+    lane: str = ""
+    review: Review | None = None
+
+
+class Notice(_Line, frozen=True):
+    """Something of the fleet that people may want to be told of (``notify``)."""
+
+    kind: NoticeKind
+    text: str
+    agent: str = ""
 
 
 class Rules(_Line, frozen=True):
@@ -433,6 +506,11 @@ class Rules(_Line, frozen=True):
     coordinators: tuple[str, ...]
     announcers: tuple[str, ...]
     roles: dict[str, RoleRules] = {}
+    operator: str = ""
+    """Bare id of the person's own identity: who approves, rejects and answers by chat."""
+    landing: LandingRules = LandingRules()
+    notify: tuple[NotifyRule, ...] = ()
+    inbox: InboxRules = InboxRules()
 
 
 ChildLine: TypeAlias = (
@@ -445,6 +523,7 @@ ChildLine: TypeAlias = (
 ParentLine: TypeAlias = (
     Tuning | Prepare | Granted | Denied | Probe | EndSession | Leave
     | Snapshot | AgentIs | AgentGone | Slots | Renew | Begun | Used | Lost | Reported | Poke | Rules
+    | Notice
 )  # fmt: skip
 """What the supervisor says."""
 

@@ -103,6 +103,8 @@ class Report(_Work, frozen=True, kw_only=True):
     retry_at: Seconds | None = None
     needs_human: bool = False
     swarm_budget: bool = False
+    start: str | None = None
+    review: str = ""
 
 
 class TaskDone(Report, frozen=True, tag="TASK_DONE"):

@@ -230,6 +230,7 @@ def test_a_second_connection_of_a_process_takes_no_lock_from_the_first(tmp_path:
 def test_the_hot_calls_go_by_an_index(tmp_path: Path, call: object, index: str) -> None:
     """A claim at 50,000 queued tasks costs what it costs at ten."""
     with SqliteLedger(tmp_path / "ledger.db") as ledger:
+        ledger.submit(NewTask("there is a queue"))
         said: list[str] = []
         with ledger._database.reading() as db:
             db.set_trace_callback(said.append)

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutants import mutant
 
-from swarm.core.model import AgentState, Containment, Outcome, Usage
+from swarm.core.model import (
+    AgentState,
+    Containment,
+    Merge,
+    NoticeKind,
+    Outcome,
+    Review,
+    TaskKind,
+    Usage,
+)
 from swarm.errors import BadMessage, FrameTooLarge, WireError
 from swarm.wire import control, framing, lifeline, spawn
 from swarm.wire.framing import LineBuffer
@@ -26,6 +35,10 @@ SIMPLE = {
     Outcome: st.sampled_from(Outcome),
     AgentState: st.sampled_from(AgentState),
     Containment: st.sampled_from(Containment),
+    Merge: st.sampled_from(Merge),
+    NoticeKind: st.sampled_from(NoticeKind),
+    Review: st.sampled_from(Review),
+    TaskKind: st.sampled_from(TaskKind),
     type(None): st.none(),
     typing.Any: st.one_of(st.none(), st.integers(-9, 9), st.text(max_size=5)),
     object: st.one_of(st.none(), st.integers(-9, 9), st.text(max_size=5)),

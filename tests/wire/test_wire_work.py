@@ -37,6 +37,7 @@ FIELDS = {
     "commit": st.none() | short, "commits": st.integers(0, 99),
     "retry_at": st.none() | st.floats(0, 1e10), "needs_human": st.booleans(),
     "swarm_budget": st.booleans(), "stale": st.booleans(), "phase": short, "text": short,
+    "start": st.none() | short, "review": short,
 }  # fmt: skip
 KINDS = typing.get_args(work.WorkMessage)
 

@@ -1,0 +1,1 @@
+"""Where those outside of the fleet hand work in and take it out: verbs, HTTP, MCP."""

@@ -1,0 +1,1 @@
+"""A folder whose new files and folders become tasks."""

@@ -1,0 +1,1 @@
+"""The serial merge queue's hands: merge, check, move the target, publish."""

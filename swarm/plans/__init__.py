@@ -1,0 +1,1 @@
+"""Files of tasks that depend on each other: read, checked, previewed."""
