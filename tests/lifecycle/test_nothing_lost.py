@@ -42,10 +42,19 @@ def working(swarm: Swarm, count: int = 3) -> tuple[list[str], list[dict[str, Any
 
 
 def reported(swarm: Swarm, agents: Iterable[dict[str, Any]]) -> None:
-    """Let the sessions end, and wait until each has its report on disk."""
+    """Let the sessions end, and wait until each has its report on disk.
+
+    Its own: a report of the agent's task before may lie there too, until the channel settles it.
+    """
     for agent in agents:
         (swarm.clone(agent) / "go").touch()
-        eventually(lambda agent=agent: read_outbox(outbox_of(swarm, agent)), 30)
+        eventually(lambda agent=agent: has_reported(swarm, agent), 30, "its report on disk")
+
+
+def has_reported(swarm: Swarm, agent: dict[str, Any]) -> bool:
+    """Whether the report of what it works on is in its outbox."""
+    task = agent["task"]["id"]
+    return any(one.task == task for one in read_outbox(outbox_of(swarm, agent)))
 
 
 def settled_once(swarm: Swarm, tasks: list[str]) -> None:
@@ -64,8 +73,12 @@ def settled_once(swarm: Swarm, tasks: list[str]) -> None:
 
 def outboxes_empty(swarm: Swarm) -> None:
     """Every report was settled at last, and forgotten."""
-    found = (swarm.root / "agents").glob("*/.agentctl/outbox.jsonl")
-    eventually(lambda: not [path for path in found if load(str(path))], 40, "unsettled reports")
+
+    def unsettled() -> list[Path]:
+        found = (swarm.root / "agents").glob("*/.agentctl/outbox.jsonl")  # anew at each look
+        return [path for path in found if load(str(path))]
+
+    eventually(lambda: not unsettled(), 40, lambda: f"unsettled reports: {unsettled()}")
 
 
 @pytest.mark.slow
