@@ -47,7 +47,7 @@ unit: $(DEV)  ## the test suite, in parallel and in random order
 	@echo "pytest" && $(BIN)/python -m pytest -n $(JOBS) -m "not real_cli"
 
 real: $(DEV)  ## real agent CLIs from the npm registry against a stand-in provider
-	@$(BIN)/python -m pytest -m real_cli -rs
+	@$(BIN)/python -m pytest -n $(JOBS) -m real_cli -rs
 
 soak: $(STAMP)  ## ten minutes of storm over a fleet of its own; SEED=N for the same again
 	@$(BIN)/agentctl chaos --minutes 10 $(if $(SEED),--seed $(SEED))

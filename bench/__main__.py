@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import crash, queue, start, survival, work
+from bench import crash, inbox, landing, plans, queue, start, survival, waiting, work
 from bench.rows import Row, keep, table
 
 MEASURES: dict[str, Callable[[], Iterator[Row]]] = {
@@ -19,10 +19,14 @@ MEASURES: dict[str, Callable[[], Iterator[Row]]] = {
     "latency": work.latency,
     "claims": work.claims,
     "crash": crash.crashes,
+    "landing": landing.landing,
+    "inbox": inbox.drops,
+    "plans": plans.plans,
     "clean": survival.clean,
     "restarts": survival.restarts,
     "sampling": survival.sampling,
     "sandbox": survival.sandbox,
+    "waiting": waiting.waiting,
 }
 
 

@@ -12,6 +12,7 @@ The tree, with the exit code the command line gives each (product contract, "Com
     ├─ Interrupted          130
     ├─ ControlError           1   the supervisor refused, or its answer makes no sense
     ├─ LedgerError            1   the task ledger cannot be read or written
+    ├─ StaleLease             1   what an outsider says of a task it does not hold (any more)
     ├─ WorkspaceError         1   a workspace or identity cannot be made, read or removed
     ├─ GitError               1   git said no; carries the command and what it printed
     ├─ ChatError              1   the chat server cannot be reached or refused us
@@ -99,6 +100,10 @@ class ControlError(SwarmError):
 
 class LedgerError(SwarmError):
     """The ledger cannot be read or written."""
+
+
+class StaleLease(SwarmError):
+    """The lease is over, or somebody else's: nothing was changed."""
 
 
 class WorkspaceError(SwarmError):

@@ -26,8 +26,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "lean"))
 
 for name in [n for n in os.environ if n.startswith(("AGENTCTL_", "GIT_"))]:
     del os.environ[name]
-os.environ["AGENTCTL_HOME"] = "/nonexistent/agentctl-home"
-"""A test that forgets to name its home must fail, never touch a person's."""
+os.environ["AGENTCTL_HOME"] = "/proc/nonexistent/agentctl-home"
+"""A test that forgets to name its home must fail, never touch a person's: nobody, not even root,
+can make a folder there."""
 
 
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:

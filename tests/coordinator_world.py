@@ -19,8 +19,10 @@ from swarm.coordinator.state import (
     hopeless,
     idle_agents,
     spare,
+    takes_of,
 )
-from swarm.core.model import AgentState, Outcome, TaskState
+from swarm.core.matching import fits, needs_of
+from swarm.core.model import AgentState, Outcome, TaskState, is_outsider_id
 from swarm.ledger import SqliteLedger
 from swarm.wire.lifeline import AgentFact, Assigned, Finished, Revoke, Work
 from swarm.wire.work import Assign, Claim, TaskAvailable, TaskDone, TaskRef, Unclaim, WorkMessage
@@ -206,8 +208,8 @@ class World:
         match effect:
             case m.Look():
                 self._look = True
-            case m.LookForIdleRoles():
-                self.books.note_idle_roles(self.state)
+            case m.LookForIdleQueues():
+                self.books.note_idle_queues(self.state)
             case m.Say(message, to=to):
                 self.to.append(to)
                 self._says(message)
@@ -285,7 +287,7 @@ class World:
             assert holder is not None, f"{task}: a lease the ledger does not have"
             assert (holder.fence, holder.agent) == (lease.fence, lease.agent)
         assert set(holders) <= set(self.state.leases), "the ledger has a lease nobody watches"
-        agents = [holder.agent for holder in holders.values()]
+        agents = [one.agent for one in holders.values() if not is_outsider_id(one.agent_id)]
         assert len(agents) == len(set(agents)), "one agent holds two leases"
         working = [a.task for a in self.agents.values() if a.task and a.revoked is None]
         assert len(working) == len(set(working)), "one task runs twice"
@@ -300,8 +302,9 @@ class World:
         if not (self.state.online and self.state.ready) or spare(self.state) <= 0:
             return
         idle = idle_agents(self.state)
-        for task in self.ledger.ready(sorted(ROLES), 100):
-            able = [a for a in idle if task.role in self.state.settings.takes(a.role)]
+        queues = self.ledger.waiting_queues()
+        for task in (task for queue in queues for task in self.ledger.ready([queue.id], 100)):
+            able = [a for a in idle if not fits(takes_of(self.state, a.role), needs_of(task))]
             offer = self.state.offers.get(task.id)
             if offer is not None and hopeless(self.state, offer):
                 able = [a for a in able if a.name not in self.state.silent]

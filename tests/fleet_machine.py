@@ -61,6 +61,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.told: dict[tuple[str, int], int] = {}
         self.view: dict[str, e.Fact] = {}
         self.tidying: fx.Tidy | None = None
+        self.cleaner = False
         self.parked: set[str] = set()  # scopes of quotas
         self.probing: dict[str, int] = {}
         self.paused = False
@@ -136,8 +137,14 @@ class FleetMachine(RuleBasedStateMachine):
                 self.cleaning[name] = effect
             case fx.Tidy():
                 assert self.tidying is None, "two janitors at once"
+                assert not (effect.rest and self.cleaner), "the janitor came to a clean-up"
                 assert not set(effect.names) & self.alive.keys(), "tidied a live agent's workspace"
                 self.tidying = effect
+            case fx.CleanUp():
+                assert not self.cleaner, "two clean-ups at once"
+                assert not self.stopping, "a clean-up on the way down"
+                assert self.fleet.agents, "a clean-up before anybody knows its workspace"
+                self.cleaner = True
             case (
                 fx.TellLost(task=task, fence=fence)
                 | fx.TellReported(report=Report(task=task, fence=fence))
@@ -413,6 +420,16 @@ class FleetMachine(RuleBasedStateMachine):
         names, self.tidying = self.tidying.names, None  # type: ignore[union-attr]
         self.do(e.Tidied(names))
 
+    @rule(free=st.sampled_from([0.0, 1e6, None]))
+    def disk_is(self, free: float | None) -> None:
+        self.do(e.MemoryIs(1e6, free_disk_mb=free))
+
+    @precondition(lambda self: self.cleaner)
+    @rule(free=st.sampled_from([0.0, 1e6, None]))
+    def cleaned_up(self, free: float | None) -> None:
+        self.cleaner = False
+        self.do(e.CleanedUp(1, free_disk_mb=free))
+
     @precondition(lambda self: not self.stopping)
     @rule(chance=st.integers(0, 9), now=st.booleans(), drain=st.sampled_from([None, 0.0, 5.0]))
     def stop(self, chance: int, now: bool, drain: float | None) -> None:
@@ -470,6 +487,8 @@ class FleetMachine(RuleBasedStateMachine):
             self.tree_cleaned(0, False)
         elif self.tidying is not None:
             self.tidied()
+        elif self.cleaner:
+            self.cleaned_up(None)
         else:
             stopping = [n for n in self.alive if self.fleet.life_of(n).state.value == "stopping"]
             if stopping:

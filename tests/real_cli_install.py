@@ -30,6 +30,19 @@ PACKAGES = {
 }
 
 
+QUIET = {
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "OPENCODE_DISABLE_AUTOUPDATE": "1",
+    "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+    "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+}
+"""No CLI updates itself or phones home in a test."""
+
+
 class CannotInstall(Exception):
     """Why the CLI is not to be had on this machine."""
 
@@ -59,6 +72,22 @@ def program(cli: str, cache: Path = CACHE) -> Path:
     if not found.exists():
         raise CannotInstall(f"{package.name} brings no program {package.program}")
     return found
+
+
+def quiet(cli: str, program: Path) -> dict[str, str]:
+    """What a session of ``cli``, installed at ``program``, is to have in its environment.
+
+    opencode's catalogue of every provider's models is left empty, as reading it is a third of
+    what a session costs; it lies where a sandboxed session may read.
+    """
+    if cli != "opencode":
+        return QUIET
+    models = program.parents[1] / "no-models.json"
+    if not models.exists():
+        making = models.with_suffix(f".{os.getpid()}")
+        making.write_text("{}")
+        making.replace(models)
+    return {**QUIET, "OPENCODE_MODELS_PATH": str(models)}
 
 
 def _install(npm: str, package: Package, place: Path) -> None:

@@ -1,9 +1,10 @@
 """A stand-in model provider on loopback: real agent CLIs run against it, for nothing.
 
 It speaks, streaming, Anthropic Messages (``/v1/messages``), OpenAI Responses (``/v1/responses``)
-and OpenAI chat completions (``/v1/chat/completions``).  In mode ``work`` the "model" first asks
-for one shell command and, when its output has come back, says that it is done; the other modes
-answer every request with an error.  On its own::
+and OpenAI chat completions (``/v1/chat/completions``).  In mode ``work`` a script
+(:mod:`standin_script`) decides from the conversation what the "model" does next; without one it
+asks for one shell command and, when its output has come back, says that it is done.  The other
+modes answer every request with an error.  On its own::
 
     python tests/standin_provider.py [--mode MODE] [--port PORT] [--command COMMAND]
 
@@ -16,15 +17,15 @@ import argparse
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-COMMAND = "echo 'made by the session' > made.txt && git add made.txt && git commit -qm 'add made'"
-DONE = "Done: wrote made.txt and committed it."
+from standin_script import COMMAND, DONE, Asked, Call, Move, Script, Shell, always, asked, tools_of
+
 MODES = ("work", "talk", "429", "429-retried", "overflow", "500", "hang")
 """``429`` is a usage limit with its reset time, which need not be retried; ``429-retried`` a rate
 limit that a client retries; ``hang`` never answers."""
@@ -52,22 +53,26 @@ class Provider:
     """A running stand-in; ``mode`` may change while it runs, ``requests`` is what it was asked."""
 
     mode: str = "work"
-    command: str = COMMAND
+    script: Script = field(default_factory=always)
     address: str = ""
     requests: list[tuple[str, Any]] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
     def asked(self, path: str) -> list[Any]:
         """The bodies of the requests whose path begins with ``path``."""
-        return [body for asked, body in self.requests if asked.startswith(path)]
+        return [body for to, body in self.requests if to.startswith(path)]
+
+    def conversations(self) -> list[Asked]:
+        """Every request to a model, as its script got it."""
+        return [told for path, body in self.requests if (told := asked(path, body)) is not None]
 
 
 @contextmanager
 def standin_provider(
-    mode: str = "work", command: str = COMMAND, port: int = 0
+    mode: str = "work", script: Script | None = None, port: int = 0
 ) -> Iterator[Provider]:
     """Serve in a thread; yields the provider, ``address`` without a path at its end."""
-    provider = Provider(mode=mode, command=command)
+    provider = Provider(mode=mode, script=script or always())
 
     class Bound(_Handler):
         provider_of = provider
@@ -122,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif provider.mode == "hang":
             provider.closing.wait()
         else:
-            events = dialect(body, provider.command if provider.mode == "work" else "")
+            told = asked(path, body)
+            move = provider.script(told) if told and provider.mode == "work" else DONE
+            events = dialect(body, move if told and _can(move, told.tools) else DONE)
             self._send(200, "".join(events).encode(), "text/event-stream")
 
     def _send_json(self, status: int, body: object) -> None:
@@ -146,33 +153,42 @@ def _sse(data: object, event: str = "") -> str:
     return f"{head}data: {data if isinstance(data, str) else json.dumps(data)}\n\n"
 
 
-def _tools(body: Any) -> dict[str, Any]:
-    tools = body.get("tools") or []
-    named = {}
-    for tool in tools:
-        name = tool.get("name") or (tool.get("function") or {}).get("name")
-        if name:
-            named[name] = tool
-    return named
+SHELLS = ("Bash", "exec_command", "shell_command", "shell", "bash")
+"""What the CLIs call their shell tool, and each version of one."""
+
+
+def _can(move: Move, tools: Mapping[str, Any]) -> bool:
+    """Whether this request offers the tool: one for a conversation's title offers none."""
+    match move:
+        case Shell():
+            return any(name in tools for name in SHELLS)
+        case Call(tool=tool):
+            return tool in tools
+        case _:
+            return True
+
+
+def _call(move: Shell | Call, tools: Mapping[str, Any]) -> tuple[str, str]:
+    """The tool to name, and its arguments as this version of the CLI takes them."""
+    if isinstance(move, Call):
+        return move.tool, json.dumps(dict(move.arguments))
+    name = next(name for name in SHELLS if name in tools)
+    match name:
+        case "exec_command":
+            arguments: dict[str, Any] = {"cmd": move.command}
+        case "shell":
+            arguments = {"command": ["bash", "-lc", move.command]}
+        case "shell_command":
+            arguments = {"command": move.command}
+        case _:
+            arguments = {"command": move.command, "description": "make the file"}
+    return name, json.dumps(arguments)
 
 
 # -- Anthropic Messages ---------------------------------------------------------------------------
 
 
-def _answered(messages: list[Any]) -> bool:
-    """Whether a tool's output came after the model's last word; reminders may follow it."""
-    for message in reversed(messages):
-        if message.get("role") == "assistant":
-            return False
-        content = message.get("content")
-        if isinstance(content, list) and any(b.get("type") == "tool_result" for b in content):
-            return True
-    return False
-
-
-def _anthropic(body: Any, command: str) -> Iterator[str]:
-    answered = _answered(body["messages"])
-    work = bool(command) and "Bash" in _tools(body) and not answered
+def _anthropic(body: Any, move: Move) -> Iterator[str]:
     usage = {
         "input_tokens": INPUT_TOKENS,
         "output_tokens": 1,
@@ -190,26 +206,27 @@ def _anthropic(body: Any, command: str) -> Iterator[str]:
         "usage": usage,
     }
     yield _sse({"type": "message_start", "message": message}, "message_start")
-    if work:
-        call = json.dumps({"command": command, "description": "make the file"})
-        block: dict[str, Any] = {
+    if isinstance(move, str):
+        block: dict[str, Any] = {"type": "text", "text": ""}
+        delta = {"type": "text_delta", "text": move}
+    else:
+        name, arguments = _call(move, tools_of(body))
+        block = {
             "type": "tool_use",
             # Unique: a repeated id in a resumed session is taken for an interrupted call.
             "id": f"toolu_{next(_numbers):06d}",
-            "name": "Bash",
+            "name": name,
             "input": {},
         }
-        delta = {"type": "input_json_delta", "partial_json": call}
-    else:
-        block = {"type": "text", "text": ""}
-        delta = {"type": "text_delta", "text": DONE}
+        delta = {"type": "input_json_delta", "partial_json": arguments}
+    reason = "end_turn" if isinstance(move, str) else "tool_use"
     for event in (
         {"type": "content_block_start", "index": 0, "content_block": block},
         {"type": "content_block_delta", "index": 0, "delta": delta},
         {"type": "content_block_stop", "index": 0},
         {
             "type": "message_delta",
-            "delta": {"stop_reason": "tool_use" if work else "end_turn", "stop_sequence": None},
+            "delta": {"stop_reason": reason, "stop_sequence": None},
             "usage": {"output_tokens": OUTPUT_TOKENS},
         },
         {"type": "message_stop"},
@@ -220,35 +237,22 @@ def _anthropic(body: Any, command: str) -> Iterator[str]:
 # -- OpenAI Responses -----------------------------------------------------------------------------
 
 
-def _shell_call(tools: dict[str, Any], command: str) -> tuple[str, str] | None:
-    """The shell tool this version of the CLI offers, and the arguments it takes."""
-    if "exec_command" in tools:
-        return "exec_command", json.dumps({"cmd": command})
-    if "shell_command" in tools:
-        return "shell_command", json.dumps({"command": command})
-    if "shell" in tools:
-        return "shell", json.dumps({"command": ["bash", "-lc", command]})
-    return None
-
-
-def _responses(body: Any, command: str) -> Iterator[str]:
-    given = body.get("input") or []
-    last = given[-1] if isinstance(given, list) and given else {}
-    answered = str(last.get("type", "")).endswith("_output")
-    call = None if answered or not command else _shell_call(_tools(body), command)
+def _responses(body: Any, move: Move) -> Iterator[str]:
     item: dict[str, Any]
-    if call:
-        name, arguments = call
+    if isinstance(move, str):
+        content = [{"type": "output_text", "text": move, "annotations": []}]
+        item = {"type": "message", "id": "m_1", "role": "assistant", "content": content}
+    else:
+        tools = tools_of(body)
+        name, arguments = _call(move, tools)
+        space = tools[name].get("namespace")
         item = {
             "type": "function_call",
             "id": "fc_1",
             "call_id": f"call_{next(_numbers):06d}",
-            "name": name,
+            "name": name.removeprefix(f"{space}__"),
             "arguments": arguments,
-        }
-    else:
-        content = [{"type": "output_text", "text": DONE, "annotations": []}]
-        item = {"type": "message", "id": "m_1", "role": "assistant", "content": content}
+        } | ({"namespace": space} if space else {})
     usage = {
         "input_tokens": INPUT_TOKENS,
         "input_tokens_details": {"cached_tokens": 7},
@@ -270,28 +274,25 @@ def _responses(body: Any, command: str) -> Iterator[str]:
 # -- OpenAI chat completions ----------------------------------------------------------------------
 
 
-def _completions(body: Any, command: str) -> Iterator[str]:
-    answered = body["messages"][-1].get("role") == "tool"
-    work = bool(command) and "bash" in _tools(body) and not answered
-    if work:
-        arguments = json.dumps({"command": command, "description": "make the file"})
-        function = {"name": "bash", "arguments": arguments}
+def _completions(body: Any, move: Move) -> Iterator[str]:
+    if isinstance(move, str):
+        delta: dict[str, Any] = {"role": "assistant", "content": move}
+    else:
+        name, arguments = _call(move, tools_of(body))
         call = {
             "index": 0,
             "id": f"call_{next(_numbers):06d}",
             "type": "function",
-            "function": function,
+            "function": {"name": name, "arguments": arguments},
         }
-        delta: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [call]}
-    else:
-        delta = {"role": "assistant", "content": DONE}
+        delta = {"role": "assistant", "content": None, "tool_calls": [call]}
     usage = {
         "prompt_tokens": INPUT_TOKENS,
         "completion_tokens": OUTPUT_TOKENS,
         "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
     }
     base = {"id": "c_1", "object": "chat.completion.chunk", "created": 1, "model": "stub"}
-    reason = "tool_calls" if work else "stop"
+    reason = "stop" if isinstance(move, str) else "tool_calls"
     yield _sse({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
     yield _sse({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
     yield _sse({**base, "choices": [], "usage": usage})
@@ -307,22 +308,10 @@ _DIALECTS = {
 
 # -- pointing the CLIs at it ----------------------------------------------------------------------
 
-QUIET = {
-    "DISABLE_AUTOUPDATER": "1",
-    "DISABLE_TELEMETRY": "1",
-    "DISABLE_ERROR_REPORTING": "1",
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "OPENCODE_DISABLE_AUTOUPDATE": "1",
-    "OPENCODE_DISABLE_MODELS_FETCH": "1",
-    "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
-    "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
-}
-"""No CLI updates itself or phones home in a test."""
-
 
 def claude_environment(address: str) -> dict[str, str]:
     """What points Claude Code at the provider."""
-    return {**QUIET, "ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": "sk-ant-stand-in"}
+    return {"ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": "sk-ant-stand-in"}
 
 
 def codex_config(address: str) -> str:
@@ -348,7 +337,10 @@ stream_max_retries = 1
 
 
 def opencode_config(address: str) -> str:
-    """The ``opencode.json`` that points opencode at the provider, with its model chosen."""
+    """The ``opencode.json`` that points opencode at the provider, with its model chosen.
+
+    No session asks for a title: that is a second start of half the program.
+    """
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "stand-in",
@@ -363,6 +355,7 @@ def opencode_config(address: str) -> str:
             "model": "standin/stub",
             "small_model": "standin/stub",
             "provider": {"standin": provider},
+            "agent": {"title": {"disable": True}},
         }
     )
 
@@ -383,7 +376,7 @@ def point(cli: str, address: str, home: Path) -> dict[str, str]:
             raise ValueError(cli)
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(text)
-    return {**QUIET, "OPENAI_API_KEY": "stand-in"}
+    return {"OPENAI_API_KEY": "stand-in"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -393,7 +386,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--command", default=COMMAND, help="what the model asks the shell to do")
     options = parser.parse_args(argv)
-    with standin_provider(options.mode, options.command, options.port) as provider:
+    with standin_provider(options.mode, always(options.command), options.port) as provider:
         print(provider.address, flush=True)
         try:
             provider.closing.wait()

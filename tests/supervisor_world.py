@@ -29,7 +29,7 @@ agents: [{{role: builder, count: {count}}}]
 chat: {{listen: "127.0.0.1:0"}}
 health: {{heartbeat_seconds: {beat}, sample_seconds: 0.5}}
 restart: {{base_seconds: 0.05}}
-limits: {{min_free_memory_mb: 0, stagger_seconds: 0}}
+limits: {{min_free_memory_mb: 0, min_free_disk_mb: 0, stagger_seconds: 0}}
 stop: {{grace_seconds: 2}}
 {more}
 """

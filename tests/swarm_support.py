@@ -36,7 +36,7 @@ class Swarm:
         self.repository = self.root / "project"
         self.places.roles.mkdir(mode=0o700, parents=True)
         self.places.home.chmod(0o700)
-        for role in ("builder", "auditor", "qa", "general"):
+        for role in ("builder", "auditor", "planner", "qa", "general"):
             (self.places.roles / f"{role}.yaml").write_text(f"runtime: {runtime}\n")
         if source:
             make_repository(self.repository)

@@ -17,6 +17,7 @@ import psutil
 
 from swarm.cli.check import Check, Level
 from swarm.cli.control import check_socket_path
+from swarm.cli.hook_checks import check_hooks, check_inbox
 from swarm.cli.kernel_checks import check_kernel
 from swarm.cli.lock import is_locked
 from swarm.cli.settings import checked_settings
@@ -26,7 +27,10 @@ from swarm.config.roles import load_role
 from swarm.config.runtimes import missing_program, resolve_runtime
 from swarm.config.settings import Settings
 from swarm.errors import ConfigError, LedgerError, SwarmError
+from swarm.health.disk import free_disk_mb
 
+LANDING_GIT = (2, 38)
+"""From here on git merges without a work tree."""
 OLDEST_GIT = (2, 30)
 """``--end-of-options`` everywhere we use it, and safe handling of foreign repositories."""
 FILES_AN_AGENT = 4
@@ -48,8 +52,9 @@ def everything(places: Places, config: Path | None) -> list[Check]:
         return [*found, Check("the rest", Level.WARN, left, "mend the configuration first")]
     found += check_programs(places, settings)
     found += check_kernel(places, settings)
-    found += [check_files(settings), check_memory(settings)]
+    found += [check_files(settings), check_memory(settings), check_disk(places, settings)]
     found += [check_base(settings), check_port(places, settings)]
+    found += [check_inbox(places, settings), *check_hooks(settings)]
     return found
 
 
@@ -83,6 +88,10 @@ def check_git() -> Check:
         return Check(
             "git", Level.BAD, told.strip() or "tells no version", f"install {wanted} or newer"
         )
+    if (int(numbers[1]), int(numbers[2])) < LANDING_GIT:
+        wanted = ".".join(str(number) for number in LANDING_GIT)
+        remedy = f"install {wanted} or newer, or set repo.merge: none"
+        return Check("git", Level.WARN, f"{told.strip()} cannot land work", remedy)
     return Check("git", Level.OK, f"{told.strip()}, {path}")
 
 
@@ -214,6 +223,24 @@ def check_memory(settings: Settings) -> Check:
             "free some, or lower limits.min_free_memory_mb",
         )
     return Check("memory", Level.OK, f"{free} MB are free; sessions start above {wanted} MB")
+
+
+def check_disk(places: Places, settings: Settings) -> Check:
+    """Enough room that sessions start at all."""
+    try:
+        base = expanded(Path(settings.workspace_base), "workspace_base")
+    except SwarmError:
+        base = places.home  # told by the workspaces' own check
+    free, wanted = free_disk_mb((places.home, base)), settings.limits.min_free_disk_mb
+    if free is not None and free < wanted:
+        return Check(
+            "room",
+            Level.WARN,
+            f"{free:.0f} MB of disk are free; below {wanted} MB no session starts",
+            "'agentctl clean', free some, or lower limits.min_free_disk_mb",
+        )
+    told = "nobody knows how much disk is free" if free is None else f"{free:.0f} MB are free"
+    return Check("room", Level.OK, f"{told}; sessions start above {wanted} MB")
 
 
 def check_base(settings: Settings) -> Check:

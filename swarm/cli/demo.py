@@ -20,9 +20,11 @@ from swarm.errors import SwarmError
 def demo(keep: bool, quiet: bool) -> None:
     """See a fleet at work: in a temporary home, without a model, in less than 30 seconds.
 
-    Five agents come up; eight tasks of three roles are added, one of them over the chat; one
-    daemon is killed with -9 in the middle of its task; the fleet grows to seven; a SIGHUP changes
-    a limit; it stops.  Each step is checked; exit status 0 says that all of it held.
+    Five agents come up; eight tasks of three roles are added, one of them over the chat, two as a
+    plan; one daemon is killed with -9 in the middle of its task; the fleet grows to seven; a
+    SIGHUP changes a limit.  An auditor sends one task back and then accepts it, you approve
+    another; six commits land on swarm/main of a small project, whose own branch and checkout stay
+    as they were; it stops.  Each step is checked; exit status 0 says that all of it held.
     """
     from swarm.cli.demonstration.acts import Play
     from swarm.ledger import open_ledger

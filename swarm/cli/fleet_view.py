@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LISTED = 60
 """Agents listed of a fleet that is larger; the others are counted."""
+ASKED, LANDINGS, QUESTION = 5, 3, 160
+"""Questions and landings listed above the table, and characters of each."""
 REASON = 60
 """Characters of a reason in a plain table."""
 
@@ -74,6 +76,9 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"gate    no session starts: {one_line(str(gate.get('reason')))}")
         if budget.get("warning") == gate.get("reason"):
             budget["warning"] = None
+    disk = _mapping(swarm.get("disk"))
+    if disk.get("cleaning"):
+        lines.append(f"disk    {disk.get('free_mb')} MB are free; what may go is being removed")
     if text := budget_text(budget):
         lines.append(f"budget  {one_line(text)}")
     config = _mapping(swarm.get("config"))
@@ -81,8 +86,47 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"config  {one_line(str(config.get('path')))} is bad, the old one is in force")
         lines += [f"        {one_line(str(problem))}" for problem in config.get("problems") or ()]
     lines += [f"warning {one_line(str(problem))}" for problem in swarm.get("problems") or ()]
+    lines += _cut_in_table(facts)
     if error := facts.get("ledger_error"):
         lines.append(f"ledger  {one_line(str(error))}")
+    return lines + _landing(facts) + _asked(facts)
+
+
+def _cut_in_table(facts: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a service, where the table has no room for it."""
+    return [
+        one_line(f"warning {service.get('name')}: {service['reason']}")
+        for service in _mappings(facts.get("services"))
+        if len(str(service.get("reason") or "")) > REASON
+    ]
+
+
+def _landing(facts: Mapping[str, Any]) -> list[str]:
+    """What is to land next, and what has kept it from it; one repository lands one at a time."""
+    found = _mappings(facts.get("landing"))
+    lines = [
+        f"lands   {one.get('task')} ({age(one.get('since'))})"
+        + (f": {one_line(str(one['reason']), QUESTION)}" if one.get("reason") else "")
+        for one in found[:LANDINGS]
+    ]
+    total = facts.get("landing_total") or len(found)
+    if total > LANDINGS:
+        lines.append(f"        … {total - LANDINGS} more: agentctl task list --state landing")
+    return lines
+
+
+def _asked(facts: Mapping[str, Any]) -> list[str]:
+    """What waits for a person, each with the command that goes on with it."""
+    found = _mappings(facts.get("attention"))
+    lines = [
+        f"asks    {one.get('task')} ({age(one.get('since'))}): "
+        f"{one_line(str(one.get('text')), QUESTION)}; {one_line(str(one.get('command')))}"
+        for one in found[:ASKED]
+    ]
+    total = facts.get("attention_total") or len(found)
+    if total > ASKED:
+        more = "agentctl task list --state needs_human --state review"
+        lines.append(f"        … {total - ASKED} more wait for a person: {more}")
     return lines
 
 
@@ -203,7 +247,7 @@ def _service_row(service: Mapping[str, Any]) -> list[str]:
         _number(service.get("memory_mb"), " MB"),
         _number(service.get("cpu_percent"), "%"),
         _number(service.get("restarts")),
-        one_line(_why(service), REASON),
+        one_line(_why(service) or str(service.get("address") or ""), REASON),
     ]
 
 

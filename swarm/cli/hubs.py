@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from swarm.config.places import Places
+from swarm.core.keep import SALVAGE
 from swarm.errors import GitError
 from swarm.ledger import Task
 
@@ -21,13 +22,32 @@ _OPTIONS = (
 
 
 def hub_of(places: Places, task: Task) -> Path | None:
-    """The bare repository that has the task's branch, or ``None`` when none has."""
+    """The bare repository that has the task's branch, saved or not; ``None`` when none has."""
     if task.branch is None or not places.hub.is_dir():
         return None
     for hub in sorted(places.hub.iterdir()):
-        if hub.is_dir() and has_branch(hub, task.branch):
+        if hub.is_dir() and work_ref(hub, task.branch) is not None:
             return hub
     return None
+
+
+def hub_with(places: Places, commit: str) -> Path | None:
+    """The bare repository that has this commit; ``None`` when none has."""
+    if not places.hub.is_dir():
+        return None
+    for hub in sorted(places.hub.iterdir()):
+        if hub.is_dir() and git(hub, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
+            return hub
+    return None
+
+
+def work_ref(hub: Path, branch: str) -> str | None:
+    """The reference that holds a task's branch: itself, or what a clean-up saved it as."""
+    if has_branch(hub, branch):
+        return f"refs/heads/{branch}"
+    saved = f"{SALVAGE}{branch}"
+    done = git(hub, "rev-parse", "--verify", "--quiet", "--end-of-options", saved)
+    return saved if done.returncode == 0 else None
 
 
 def has_branch(hub: Path, branch: str) -> bool:
@@ -36,7 +56,7 @@ def has_branch(hub: Path, branch: str) -> bool:
     return done.returncode == 0
 
 
-def git(hub: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def git(hub: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run a reading git command on a hub, whatever it says.
 
     Raises :class:`GitError` when there is no git, or it takes longer than a minute.
@@ -46,7 +66,7 @@ def git(hub: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
             ["git", *_OPTIONS, f"--git-dir={hub}", *arguments],
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             env={**_environment(), "GIT_TERMINAL_PROMPT": "0"},
             timeout=60,

@@ -20,7 +20,7 @@ from swarm.config.places import Places
 from swarm.core import view
 from swarm.errors import SwarmError
 
-SERVICES = ("supervisor", "coordinator", "chat", "health")
+SERVICES = ("supervisor", "coordinator", "chat", "health", "api")
 LONGEST = 1024 * 1024
 """Bytes of a line without an end that are shown as one all the same."""
 FOLLOW_SECONDS = 0.2
@@ -54,7 +54,7 @@ class LogName(AgentName):
 @click.option("-n", "count", default=50, type=click.IntRange(0), help="Lines from the end (50).")
 @click.option("--json", "raw", is_flag=True, help="The lines as they are in the file.")
 def logs(name: str, following: bool, count: int, raw: bool) -> None:
-    """The log of an agent, or of supervisor (the default), coordinator, chat or health.
+    """The log of an agent, or of supervisor (the default), coordinator, chat, api or health.
 
     Needs no running swarm.
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from swarm.cli.control import ask, here
+from swarm.cli.control import here
 from swarm.cli.fleet_view import page
 from swarm.cli.screen import on_terminal, print_json
 from swarm.config.places import Places
-from swarm.errors import LedgerError
-from swarm.wire import control
-
-if TYPE_CHECKING:
-    from swarm.ledger import Totals
-
-PATIENCE = 5.0
-"""Seconds a supervisor may take to answer a look: it does so between two events."""
-NO_USAGE = {"input_tokens": None, "output_tokens": None, "cost_usd": None}
+from swarm.desk.fleet import gather
 
 
 @click.command("status")
@@ -49,36 +41,6 @@ def status(as_json: bool, watch: bool, every: float, every_agent: bool) -> None:
         _watch_live(places, every, every_agent)
     else:
         _watch_plain(places, every, every_agent)
-
-
-def gather(places: Places) -> dict[str, Any]:
-    """The whole status object (product, "Commands").
-
-    Raises :class:`~swarm.errors.NotRunning` without a swarm, and
-    :class:`~swarm.cli.control.Hung` for one that does not answer.  A ledger that cannot be read
-    leaves its parts unknown, with ``ledger_error`` beside them: the fleet is shown all the same.
-    """
-    facts: dict[str, Any] = {"version": 1, **ask(places, control.Status(), patience=PATIENCE).data}
-    facts.setdefault("tasks", {})
-    facts.setdefault("usage", NO_USAGE)
-    if places.ledger.exists():
-        from swarm.ledger import open_ledger
-
-        try:
-            with open_ledger(places.ledger) as ledger:
-                facts["tasks"] = ledger.counts()
-                facts["usage"] = _usage(ledger.usage())
-        except LedgerError as error:
-            facts["ledger_error"] = str(error)
-    return facts
-
-
-def _usage(totals: Totals) -> dict[str, Any]:
-    return {
-        "input_tokens": totals.usage.input_tokens,
-        "output_tokens": totals.usage.output_tokens,
-        "cost_usd": totals.cost_usd,
-    }
 
 
 def _print(facts: dict[str, Any], every_agent: bool) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from swarm.cli.arguments import TaskName, token_budget, usd_budget
+from swarm.cli.arguments import TaskName
 from swarm.cli.control import here, poke
 from swarm.cli.lazy import Entry, LazyGroup
 from swarm.cli.lock import is_locked
 from swarm.cli.screen import say
 from swarm.cli.tasks import opened
-from swarm.core.budget import Amount
+from swarm.core.model import is_outsider_id
 
 HELP = """\
 Give the fleet work and see how it goes.
@@ -34,29 +34,18 @@ task = LazyGroup(
         "show": Entry("swarm.cli.task_show:show", "One task: attempts, result, how to get it."),
         "logs": Entry("swarm.cli.task_logs:logs", "What its session says and does."),
         "wait": Entry("swarm.cli.task_wait:wait", "Wait until tasks have ended."),
-        "retry": Entry("swarm.cli.task:retry", "Queue an ended task again."),
+        "retry": Entry("swarm.cli.task_retry:retry", "Queue an ended task again."),
         "cancel": Entry("swarm.cli.task:cancel", "End a task, also one that runs."),
+        "edit": Entry("swarm.cli.task_edit:edit", "Change a task before it runs."),
+        "skip": Entry("swarm.cli.task_edit:skip", "Leave a task out."),
+        "approve": Entry("swarm.cli.task_decide:approve", "Let its commit land."),
+        "reject": Entry("swarm.cli.task_decide:reject", "Send it back, or end it, with a reason."),
+        "answer": Entry("swarm.cli.task_decide:answer", "Answer what it asks a person."),
+        "export": Entry("swarm.cli.task_export:export", "Its whole story as a folder."),
         "diff": Entry("swarm.cli.task_diff:diff", "What its branch changes."),
     },
     help=HELP,
 )
-
-
-@click.command("retry")
-@click.argument("ids", nargs=-1, required=True, type=TaskName(), metavar="ID…")
-@token_budget
-@usd_budget
-def retry(ids: tuple[str, ...], token_budget: int | None, usd_budget: float | None) -> None:
-    """Queue ended tasks again, with their branches and what earlier attempts left.
-
-    What earlier attempts spent still counts: a task that has used up its budget needs a new one.
-    """
-    places = here()
-    with opened(places) as ledger:
-        for found in [ledger.find(prefix) for prefix in ids]:
-            state = ledger.retry(found.id, Amount(token_budget, usd_budget)).state
-            say(f"{found.id} is {state} again")
-    poke(places)
 
 
 @click.command("cancel")
@@ -66,7 +55,11 @@ def cancel(ids: tuple[str, ...]) -> None:
     places = here()
     with opened(places) as ledger:
         for found in [ledger.find(prefix) for prefix in ids]:
-            held = ledger.cancel(found.id).held
-            ending = held and is_locked(places)  # a killed swarm's sessions are dead already
-            say(f"{found.id} is cancelled" + ("; its session is being ended" if ending else ""))
+            task = ledger.cancel(found.id)
+            after = ""
+            if is_outsider_id(found.agent_id) and found.held:
+                after = f"; an answer of {found.agent} is refused"
+            elif task.held and is_locked(places):  # a killed swarm's sessions are dead already
+                after = "; its session is being ended"
+            say(f"{found.id} is cancelled{after}")
     poke(places)

@@ -8,12 +8,15 @@ import click
 
 from swarm.cli.arguments import RoleName, TaskName, token_budget, usd_budget
 from swarm.cli.control import here, poke
+from swarm.cli.lane_options import Label, LaneName, labels_of, nobody_takes
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import note, print_json
 from swarm.cli.tasks import opened
 from swarm.core.budget import Amount
+from swarm.core.model import Merge, Review
 from swarm.errors import ConfigError, UsageError
 from swarm.ledger import NewTask
+from swarm.ledger.pinned import read_request, usable_response
 
 MAX_INPUT = 512 * 1024
 """Bytes read from standard input: above what a task may have, so that it is told, not cut."""
@@ -29,6 +32,22 @@ MAX_INPUT = 512 * 1024
 @click.option(
     "--after", multiple=True, type=TaskName(), help="Only when that task is done; repeatable."
 )
+@click.option("--lane", default="", type=LaneName(), help="Only for those that take this lane.")
+@click.option("--label", "labels", multiple=True, type=Label(), help="What it wants; repeatable.")
+@click.option("--thread", default="", metavar="T", help="It is told the answers of thread T.")
+@click.option("--parent", type=TaskName(), help="It follows that task, and is told its answer.")
+@click.option("--request-from", metavar="FILE", help="Read the text from FILE, and remember it.")
+@click.option("--response-to", metavar="FILE", help="Write the answer to FILE, a new one.")
+@click.option(
+    "--review",
+    type=click.Choice([r.value for r in Review]),
+    help="Who must approve before it lands.",
+)
+@click.option(
+    "--merge",
+    type=click.Choice([m.value for m in Merge]),
+    help="How it lands; none: it stays a branch.",
+)
 @token_budget
 @usd_budget
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1, with the id.")
@@ -40,6 +59,14 @@ def add(
     title: str,
     repo: str | None,
     after: tuple[str, ...],
+    lane: str,
+    labels: tuple[tuple[str, str], ...],
+    thread: str,
+    parent: str | None,
+    request_from: str | None,
+    response_to: str | None,
+    review: str | None,
+    merge: str | None,
     token_budget: int | None,
     usd_budget: float | None,
     as_json: bool,
@@ -49,16 +76,26 @@ def add(
     With - the text is read from standard input.  Without a running swarm the task waits.
     A budget of its own counts instead of limits.task_token_budget and limits.task_usd_budget.
 
+    The labels vendor, model, runtime and effort must be offered by who takes it; others are
+    minded by roles that name them.  A request file that changes before the task starts makes it
+    wait for a person.
+
     \b
     Examples:
       agentctl task add "Make 'make test' pass on Python 3.13"
       agentctl task add --role auditor --component parser - < review.md
       agentctl task add "Find the memory leak" --token-budget 200k --usd-budget 2
       agentctl task add "Write the release notes" --after k3f9 --after x7a2 --priority 10
+      agentctl task add --lane reviews --label vendor=openai "Look for races in the cache"
+      agentctl task add --request-from question.md --response-to answer.md --thread parser
     """
     places = here()
-    text = read_text(words)
+    request = None if request_from is None else read_request(request_from)
+    if request is not None and words:
+        raise UsageError("the text is given twice", "give --request-from, or the text itself")
+    text = read_text(words) if request is None else request.text
     require_role(places, role)
+    wanted = labels_of(labels)
     with opened(places) as ledger:
         task = ledger.submit(
             NewTask(
@@ -69,10 +106,21 @@ def add(
                 priority=priority,
                 repo=None if repo is None else usable_repository(repo),
                 budget=Amount(token_budget, usd_budget),
+                review=None if review is None else Review(review),
+                merge=None if merge is None else Merge(merge),
                 after=tuple(ledger.find(prefix).id for prefix in after),
+                lane=lane,
+                labels=wanted,
+                thread=thread,
+                parent=ledger.find(parent).id if parent else "",
+                request_path=request.path if request is not None else "",
+                request_sha256=request.sha256 if request is not None else "",
+                response_path="" if response_to is None else usable_response(response_to),
             )
         )
     heard = poke(places)
+    if (lane or wanted) and (why := nobody_takes(places, role, lane, wanted)):
+        note(f"{task} waits: {why}")
     if as_json:
         print_json({"version": 1, "id": task, "state": "queued", "swarm_running": heard})
     else:
@@ -81,8 +129,12 @@ def add(
         note("no swarm is running: the task waits for 'agentctl swarm up'")
 
 
-def read_text(words: tuple[str, ...]) -> str:
-    """The task's text from the command line or, for ``-``, from standard input.
+def read_text(
+    words: tuple[str, ...],
+    what: str = "the task's text",
+    example: str = 'agentctl task add "Fix the typo"',
+) -> str:
+    """A text from the command line or, for ``-``, from standard input: ``what`` it is to people.
 
     Raises :class:`UsageError` when there is none, or bytes that are no UTF-8.
     """
@@ -97,9 +149,7 @@ def read_text(words: tuple[str, ...]) -> str:
     else:
         text = " ".join(words)
     if not text.strip():
-        raise UsageError(
-            "the task's text is empty", 'as in: agentctl task add "Fix the typo", or - for stdin'
-        )
+        raise UsageError(f"{what} is empty", f"as in: {example}, or - for stdin")
     return text
 
 

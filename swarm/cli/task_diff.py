@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from swarm.cli.arguments import TaskName
 from swarm.cli.control import here
-from swarm.cli.hubs import git, hub_of
+from swarm.cli.hubs import git, hub_of, work_ref
 from swarm.cli.screen import many_lines, on_terminal
 from swarm.cli.tasks import opened
 from swarm.config.places import Places
@@ -34,36 +35,52 @@ def diff(task_id: str, stat: bool) -> None:
         sys.stdout.buffer.write(output)
 
 
-def read_diff(places: Places, task: Task, how: str) -> bytes:
+def read_diff(places: Places, task: Task, *how: str) -> bytes:
     """Git's diff of the task's commits.
 
     Raises :class:`SwarmError` for a task that has none, :class:`GitError` when git fails.
     """
     hub = hub_of(places, task)
+    if hub is None and task.landed is not None:
+        raise SwarmError(
+            f"the branch of {task.id} was cleaned away after it had landed",
+            f"in your repository: git show {task.landed}",
+        )
     if hub is None or task.branch is None:
         raise SwarmError(
             f"{task.id} has no branch yet: it is {task.state}", "see 'agentctl task show'"
         )
     if not task.commits:
         raise SwarmError(f"{task.id} left no commits", "see its answer in 'agentctl task show'")
-    done = git(
-        hub,
-        "diff",
-        how,
-        "--no-color",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--end-of-options",
-        f"{task.commits[0]}^",
-        f"refs/heads/{task.branch}",
-        "--",
-    )
+    options = ("--no-color", "--no-ext-diff", "--no-textconv", "--end-of-options")
+    base = root_of(hub, task) or f"{task.commits[0]}^"
+    tip = work_ref(hub, task.branch) or f"refs/heads/{task.branch}"
+    done = git(hub, "diff", *how, *options, base, tip, "--")
     if done.returncode != 0:
         raise GitError(
             f"git diff in {hub}: {done.stderr.decode(errors='replace')[:500]}",
             "is the hub damaged? git fsck tells",
         )
     return done.stdout
+
+
+def root_of(hub: Path, task: Task) -> str | None:
+    """The commit a task's work stands on: where it began, or what was merged into it since.
+
+    ``None`` when it has no commits, or its first one has no parent.
+    """
+    own = frozenset(task.commits or ())
+    if not own:
+        return None
+    told = "\n".join(sorted(own)).encode()
+    done = git(hub, "rev-list", "--no-walk", "--parents", "--stdin", stdin=told)
+    parents = {word for line in done.stdout.decode().splitlines() for word in line.split()[1:]}
+    outside = sorted(parents - own)
+    if len(outside) < 2:
+        return outside[0] if outside else None
+    # Each merge of the target brought in one more; the newest of them holds the others.
+    newest = git(hub, "merge-base", "--independent", *outside).stdout.decode().split()
+    return newest[0] if newest else outside[0]
 
 
 def coloured(text: str) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from swarm.cli.arguments import RoleName, TaskName
 from swarm.cli.control import here
-from swarm.cli.hubs import hub_of
+from swarm.cli.lane_options import Label, LaneName, labels_of
 from swarm.cli.lock import is_locked
 from swarm.cli.screen import age, many_lines, one_line, print_json, say, show_table, span
 from swarm.cli.tasks import money, opened, role_budget, tokens
+from swarm.cli.way_out import way_out
 from swarm.config.places import Places
 from swarm.core.budget import NOTHING, Amount, left
 from swarm.core.model import TaskState
+from swarm.desk.standing import next_step
 from swarm.ledger import Attempt, Ledger, Task, list_json, show_json
+from swarm.ledger.shown_files import request_line, response_line
+from swarm.ledger.shown_landing import landing_lines
 
 REASON = 60
 """Characters of a reason in a table."""
@@ -30,9 +32,22 @@ REASON = 60
     help="Only such; repeatable.",
 )
 @click.option("--role", type=RoleName(), help="Only of this role.")
+@click.option("--lane", type=LaneName(), help="Only of this lane; '' is the default one.")
+@click.option("--label", "labels", multiple=True, type=Label(), help="Only with it; repeatable.")
+@click.option("--thread", metavar="T", help="Only of this thread.")
+@click.option("--plan", metavar="ID", help="Only of this plan.")
 @click.option("-n", "limit", default=50, type=click.IntRange(1, 100_000), help="The newest (50).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1.")
-def list_(states: tuple[str, ...], role: str | None, limit: int, as_json: bool) -> None:
+def list_(
+    states: tuple[str, ...],
+    role: str | None,
+    lane: str | None,
+    labels: tuple[tuple[str, str], ...],
+    thread: str | None,
+    plan: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """Tasks and their states, oldest first.
 
     \b
@@ -45,7 +60,15 @@ def list_(states: tuple[str, ...], role: str | None, limit: int, as_json: bool) 
     places = here()
     live = is_locked(places)
     with opened(places) as ledger:
-        tasks = ledger.tasks(wanted, limit=limit, role=role)
+        tasks = ledger.tasks(
+            wanted,
+            limit=limit,
+            role=role,
+            lane=lane,
+            labels=labels_of(labels),
+            thread=thread,
+            plan=plan,
+        )
         if as_json:
             print_json(list_json(ledger, tasks, live=live))
             return
@@ -80,11 +103,12 @@ def show(task_id: str, as_json: bool) -> None:
     if attempts:
         say()
         show_table(
-            ("ATTEMPT", "OUTCOME", "AGENT", "TOOK", "TOKENS", "COST", "REASON"),
+            ("ATTEMPT", "OUTCOME", "AGENT", "TOOK", "TOKENS", "COST", "COMMITS", "REASON"),
             [attempt_row(attempt) for attempt in attempts],
             state=1,
         )
-        say(f"\nsaid: {places.session_log(task.id, attempts[-1].n)}")
+        for line in _logs(places, task.id, attempts[-1].n):
+            say(line)
     say(f"\n{_indented(prompt)}")
     for line in way_out(places, task):
         say(line)
@@ -100,9 +124,12 @@ def facts(ledger: Ledger, task: Task, *, live: bool = True, limit: Amount = NOTH
         f"{task.id}  {one_line(task.title)}",
         f"state     {task.state}{result}",
         f"role      {task.role}" + (f", component {task.component}" if task.component else ""),
+        *_lane_lines(ledger, task),
         f"added     {age(task.created_at)} ago, priority {task.priority}",
     ]
     reason = ledger.reason(task.id, live=live) or ""
+    if step := _next_step(ledger, task):
+        lines.insert(2, f"next      {one_line(step)}")
     if reason:
         lines.insert(2, f"reason    {one_line(reason)}")
     if text := _budget_line(ledger.spent_on(task.id), limit):
@@ -113,10 +140,38 @@ def facts(ledger: Ledger, task: Task, *, live: bool = True, limit: Amount = NOTH
         number = None if task.commits is None else len(task.commits)
         count = "" if number is None else f", {number} commit{'s' * (number != 1)}"
         lines.append(f"branch    {task.branch}{count}")
+    lines += landing_lines(task, ledger.remarks(task.id))
+    if task.folder:
+        lines.append(f"folder    {one_line(task.folder)}")
     if task.repo:
         lines.append(f"repo      {one_line(task.repo)}")
     if task.answer and task.answer.strip() not in reason:
         lines.append(f"answer    {one_line(task.answer, 400)}")
+    return lines
+
+
+def _next_step(ledger: Ledger, task: Task) -> str:
+    """What has to happen, where the reason does not say it."""
+    if task.state is not TaskState.NEEDS_HUMAN:
+        return ""
+    standing = ledger.standing(task.id)
+    return "" if standing is None else next_step(standing, "")
+
+
+def _lane_lines(ledger: Ledger, task: Task) -> list[str]:
+    """Where it waits and for whom, what it follows, and the files it is tied to."""
+    lines = []
+    if task.lane or task.labels:
+        wants = "".join(f" {key}={value}" for key, value in sorted(task.labels.items()))
+        lines.append(f"lane      {task.lane or '(default)'}{one_line(wants and f', wants{wants}')}")
+    if task.thread:
+        lines.append(f"thread    {task.thread}")
+    if parent := ledger.parent_of(task.id):
+        lines.append(f"parent    {parent}")
+    if task.request_path:
+        lines.append(f"request   {one_line(request_line(task), 400)}")
+    if task.response_path:
+        lines.append(f"response  {one_line(response_line(task), 400)}")
     return lines
 
 
@@ -131,20 +186,28 @@ def attempt_row(attempt: Attempt) -> list[str]:
         took,
         _or_estimate(tokens(attempt.usage), attempt.usage.tokens, attempt.estimate.tokens, ""),
         _or_estimate(money(attempt.cost_usd), attempt.cost_usd, attempt.estimate.usd, "$"),
+        commit_range(attempt),
         one_line(attempt.reason, REASON),
     ]
 
 
-def way_out(places: Places, task: Task) -> list[str]:
-    """How to get a task's commits into a repository of one's own (rules, "Fleet commands")."""
-    hub = hub_of(places, task)
-    if hub is None or task.branch is None or task.commits == ():
-        return []
-    return [
-        "\nto get it, in your repository:",
-        f"  git fetch {shlex.quote(str(hub))} {shlex.quote(task.branch)}",
-        f"  git merge FETCH_HEAD      # or look first: agentctl task diff {task.id}",
-    ]
+def commit_range(attempt: Attempt) -> str:
+    """Where its branch was and where it left it, in short; ``-`` when nothing was added."""
+    base, tip = attempt.base, attempt.tip
+    if not tip or base == tip:
+        return "-"
+    return one_line(f"{base[:9]}..{tip[:9]}" if base else tip[:9])
+
+
+def _logs(places: Places, task: str, attempt: int) -> list[str]:
+    """Where an attempt's files are; an outsider leaves none, and a clean-up takes them."""
+    logs = {
+        "said": places.session_log(task, attempt),
+        "told": places.session_prompt(task, attempt),
+        "checked": places.checks / f"{task}.{attempt}.log",
+    }
+    found = [f"{name}: {path}" for name, path in logs.items() if path.exists()]
+    return ["", *found] if found else []
 
 
 def _budget_line(spent: Amount, limit: Amount) -> str:
@@ -169,7 +232,7 @@ def _or_estimate(shown: str, known: float | None, estimate: float | None, unit: 
 
 
 def _row(ledger: Ledger, task: Task, *, live: bool) -> list[str]:
-    reason = task.reason
+    reason = task.reason or str(task.result or "")
     if not task.state.ended:
         reason = ledger.reason(task.id, live=live) or ""
     return [

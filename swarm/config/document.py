@@ -95,8 +95,8 @@ def read_document(path: Path) -> Document:
     return parse_document(data, name)
 
 
-def read_capped(path: Path) -> bytes:
-    """The bytes of a regular file of at most :data:`MAX_BYTES`; raises ``ValueError`` for others.
+def read_capped(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file of at most ``max_bytes``; raises ``ValueError`` for others.
 
     Opened without blocking: a named pipe in its place must not hang a reload.
     """
@@ -105,16 +105,26 @@ def read_capped(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("is not a regular file; name a text file")
         with open(fd, "rb", closefd=False) as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(max_bytes + 1)
     finally:
         os.close(fd)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES // 1024} KiB; it cannot be what is meant")
+    if len(data) > max_bytes:
+        raise ValueError(f"is larger than {max_bytes // 1024} KiB; it cannot be what is meant")
     return data
 
 
-def parse_document(text: str | bytes, name: str) -> Document:
-    """Read a text.  An empty one is an empty mapping."""
+def parse_document(
+    text: str | bytes,
+    name: str,
+    *,
+    listed: str = "",
+    max_bytes: int = MAX_BYTES,
+    max_nodes: int = MAX_NODES,
+) -> Document:
+    """Read a text.  An empty one is an empty mapping.
+
+    With ``listed`` the text may be a list, which is read as if it stood under that key.
+    """
     if isinstance(text, bytes):
         raw = text
         try:
@@ -122,11 +132,11 @@ def parse_document(text: str | bytes, name: str) -> Document:
         except UnicodeDecodeError as error:
             line = raw[: error.start].count(b"\n") + 1
             return _failed(name, line, "is not UTF-8 text; save it as UTF-8")
-    if len(text) > MAX_BYTES:
-        return _failed(name, 0, f"is larger than {MAX_BYTES // 1024} KiB")
+    if len(text) > max_bytes:
+        return _failed(name, 0, f"is larger than {max_bytes // 1024} KiB")
     reader = None
     try:
-        reader = _Reader(text, name)
+        reader = _Reader(text, name, listed, max_nodes)
         return reader.document()
     except _Refused as refused:
         return Document(name, {}, {}, refused.problems)
@@ -167,9 +177,11 @@ class _Refused(Exception):
 class _Reader:
     """Builds data from events, one pass, bounded in depth and number."""
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, listed: str, max_nodes: int) -> None:
         self._loader = _Loader(text)
         self._name = name
+        self._listed = listed
+        self._max_nodes = max_nodes
         self._nodes = 0
         self._lines: dict[Key, int] = {}
         self._problems: list[Problem] = []
@@ -182,7 +194,10 @@ class _Reader:
         if isinstance(self._next(), yaml.StreamEndEvent):
             return Document(self._name, {}, {})
         event = self._next()
-        data = self._node(event, ())
+        if self._listed and isinstance(event, yaml.SequenceStartEvent):
+            data: object = {self._listed: self._node(event, (self._listed,))}
+        else:
+            data = self._node(event, ())
         self._next()  # the document's end
         after = self._next()
         if not isinstance(after, yaml.StreamEndEvent):
@@ -197,8 +212,8 @@ class _Reader:
     def _next(self) -> yaml.Event:
         self._nodes += 1
         event: yaml.Event = self._loader.get_event()
-        if self._nodes > MAX_NODES:
-            self._refuse(event, (), f"holds more than {MAX_NODES} items; it cannot be meant")
+        if self._nodes > self._max_nodes:
+            self._refuse(event, (), f"holds more than {self._max_nodes} items; it cannot be meant")
         return event
 
     def _refuse(self, event: yaml.Event, key: Key, what: str) -> NoReturn:

@@ -16,6 +16,7 @@ import msgspec
 
 from swarm.config.check import check, closest, merged, shown
 from swarm.config.document import Document, Key, Problem, join, parse_document, read_document
+from swarm.config.hooks import inbox_problems, notify_problems
 from swarm.config.runtimes import ADAPTERS, PLACEHOLDERS
 from swarm.config.settings import Settings
 from swarm.core.model import MAX_ROLE_NAME, is_agent_id, is_channel, is_role
@@ -30,6 +31,8 @@ _BRANCH = re.compile(
     r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|\Z)|/\.|\.\Z|/\Z))[^\x00-\x20\x7f~^:?*\[\\]+\Z"
 )
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+"""Where the HTTP interface may listen, as ``api.listen`` spells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,13 @@ def _meanings(document: Document) -> Iterator[Problem]:
     data = document.data
     for key, what in _top(data):
         yield document.problem(key, what)
-    for section, look in (("chat", _chat), ("repo", _repo), ("runtimes", _runtimes)):
+    for key, what in notify_problems(data.get("notify")):
+        yield document.problem(("notify", *key), what)
+    sections = (
+        *(("chat", _chat), ("repo", _repo), ("runtimes", _runtimes)),
+        *(("api", _api), ("inbox", inbox_problems)),
+    )
+    for section, look in sections:
         part = data.get(section)
         if isinstance(part, dict):
             for key, what in look(part):
@@ -150,6 +159,25 @@ def _chat(chat: Mapping[str, object]) -> _Found:
                 continue
             star = " or '*'" if name == "announcers" else ""
             yield (name, place), f"{shown(one)} is no agent id; give 16 hex digits{star}"
+
+
+def _api(api: Mapping[str, object]) -> _Found:
+    listen = api.get("listen")
+    if isinstance(listen, str) and (why := bad_api_listen(listen)):
+        yield ("listen",), why
+
+
+def bad_api_listen(listen: str) -> str:
+    """Why the HTTP interface cannot listen there; empty when it can.
+
+    Its token travels unencrypted: whoever is on another host comes by a tunnel of his own.
+    """
+    address = parse_address(listen)
+    if address is None:
+        return f"{shown(listen)} is no address; give host:port, e.g. 127.0.0.1:8765"
+    if listen.rpartition(":")[0] not in LOOPBACK:
+        return f"{shown(listen)} is not of the loopback; give one of {', '.join(LOOPBACK)}"
+    return ""
 
 
 def bad_chat_url(url: str) -> str:

@@ -57,6 +57,11 @@ class Places:
         return self.home / "swarm.pid"
 
     @property
+    def clean_lock(self) -> Path:
+        """Locked with flock while a clean-up is at work; a swarm that starts waits for it."""
+        return self.home / "clean.lock"
+
+    @property
     def control_socket(self) -> Path:
         """Unix stream socket, 0600."""
         return self.home / "control.sock"
@@ -65,6 +70,16 @@ class Places:
     def control_token(self) -> Path:
         """The secret a control request carries, 0600."""
         return self.home / "control.token"
+
+    @property
+    def api_token(self) -> Path:
+        """The secret the HTTP interface wants, 0600, made at its first start."""
+        return self.home / "api.token"
+
+    @property
+    def api_address(self) -> Path:
+        """Where the HTTP interface listens, as JSON, 0600."""
+        return self.home / "api.json"
 
     @property
     def ledger(self) -> Path:
@@ -91,9 +106,14 @@ class Places:
         """Where files and folders are dropped to become tasks."""
         return self.home / "inbox"
 
+    @property
+    def tasks(self) -> Path:
+        """The tasks' own directories."""
+        return self.home / "tasks"
+
     def task_folder(self, task: str) -> Path:
         """A task's own directory: ``input/`` and ``results/``."""
-        return self.home / "tasks" / task
+        return self.tasks / task
 
     @property
     def operator_identity(self) -> Path:
@@ -117,6 +137,15 @@ class Places:
     def session_log(self, task: str, attempt: int) -> Path:
         """The raw stream of one attempt's CLI."""
         return self.logs / "sessions" / f"{task}.{attempt}.jsonl"
+
+    @property
+    def checks(self) -> Path:
+        """What the checks of landings printed, ``<task>.<attempt>.log``."""
+        return self.logs / "checks"
+
+    def session_prompt(self, task: str, attempt: int) -> Path:
+        """What one attempt's session was told."""
+        return self.logs / "sessions" / f"{task}.{attempt}.prompt.md"
 
     def service_log(self, name: str) -> Path:
         """``supervisor``, ``health``, ``chat`` or ``coordinator``."""

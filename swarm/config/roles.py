@@ -26,7 +26,8 @@ from swarm.config.document import (
 )
 from swarm.config.load import bad_role_name
 from swarm.config.settings import Limits, Role
-from swarm.core.model import is_role
+from swarm.core.matching import ANY
+from swarm.core.model import MAX_LABEL, is_label, is_lane, is_role
 from swarm.errors import ConfigError
 
 MAX_PROMPT = 64 * 1024
@@ -221,6 +222,7 @@ def _meanings(data: Mapping[str, object]) -> Iterator[tuple[Key, str]]:
     for place, role in enumerate(takes if isinstance(takes, list) else ()):
         if isinstance(role, str) and (why := bad_role_name(role)):
             yield ("takes", place), why
+    yield from _lanes(data)
     for name in ("read", "write"):
         paths = data.get(name)
         for place, path in enumerate(paths if isinstance(paths, list) else ()):
@@ -236,6 +238,25 @@ def _meanings(data: Mapping[str, object]) -> Iterator[tuple[Key, str]]:
             yield ("secrets", variable), "cannot name an environment variable"
         elif isinstance(source, str) and (why := _bad_secret(source)):
             yield ("secrets", variable), why
+
+
+def _lanes(data: Mapping[str, object]) -> Iterator[tuple[Key, str]]:
+    """Which lanes and labels can be taken; ``*`` is any."""
+    lanes = data.get("lanes")
+    for place, lane in enumerate(lanes if isinstance(lanes, list) else ()):
+        if lane == "":
+            yield ("lanes", place), "is the default lane, which is taken anyway; leave it out"
+        elif isinstance(lane, str) and lane != ANY and not is_lane(lane):
+            yield ("lanes", place), f"{shown(lane)} is no lane's name: use a-z 0-9 _ -, or '*'"
+    labels = data.get("labels")
+    for key, values in (labels if isinstance(labels, dict) else {}).items():
+        if not is_label(str(key), ANY):
+            yield ("labels", str(key)), "cannot name a label: use a-z, 0-9, _ and -"
+            continue
+        for place, value in enumerate(values if isinstance(values, list) else ()):
+            if isinstance(value, str) and not is_label(str(key), value):
+                what = f"give 1 to {MAX_LABEL} printable characters, or '*' for any"
+                yield ("labels", key, place), f"{shown(value)} can be no label's value; {what}"
 
 
 def _bad_path(name: str, path: str) -> str:

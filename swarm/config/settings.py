@@ -141,6 +141,7 @@ class Keep(_Settings, frozen=True):
     branches_days: Seconds = 30
     """Of tasks that have landed or were given up; unlanded commits go to salvage first."""
     logs_days: Seconds = 30
+    """Of sessions and checks, and of agents that are gone."""
     logs_mb: Count = 2048
     """Of all sessions' logs together, the oldest go first; 0 is no limit."""
     tasks_days: Seconds = 90

@@ -20,8 +20,8 @@ workspace_base: ~/dev/claude
 # Work that is not in the hub yet is saved to a branch first, either way.
 persist: false
 
-# How many agents of which role.  Roles that come with agentctl: builder, auditor, qa, general;
-# your own are <AGENTCTL_HOME>/roles/<role>.yaml, which also override these key by key.
+# How many agents of which role.  Roles that come with agentctl: builder, auditor, planner, qa,
+# general; your own are <AGENTCTL_HOME>/roles/<role>.yaml, which also override these key by key.
 agents:
   - {role: builder, count: 3}
 
@@ -126,20 +126,25 @@ repo:
   # How often a task may be sent back: conflicts, failing checks, reviewers.
   max_revisions: 2
 
-# Who is told of what: a program (it gets the event as JSON on its standard input) or an address
-# the same JSON is posted to.  Kinds: needs_human, review, merged, done, failed, plan, degraded,
+# Who is told of what: a program (it gets the event as JSON on its standard input, and its kind and
+# task in AGENTCTL_EVENT and AGENTCTL_TASK) or an address the same JSON is posted to; tried ten
+# times.  Kinds: needs_human, review, merged, done, failed, plan, degraded,
 # quota, budget, disk, publish; "*" is all.
 # notify:
 #   - {on: [needs_human, review, failed, degraded], command: [notify-send, agentctl]}
 #   - {on: ["*"], webhook: "https://example.org/hook", timeout_seconds: 30}
 notify: []
 
-# Files and folders that are put here become tasks.
+# Files and folders that are put here become tasks, each once.  A text is the task itself, and may
+# begin with settings (role, priority, component, lane, labels, review, after, title) between two
+# lines '---'; of a folder it is its TASK.md.  Names that end in .tmp .part .partial .crdownload,
+# or begin with a dot, wait until they are renamed; what cannot be a task goes to .quarantine.
+# Input and results are in AGENTCTL_HOME/tasks/<id>.
 inbox:
   enabled: true
-  # null: inbox in the home.
+  # null: inbox in the home.  Else a folder of its own: all that lies in it is taken in.
   path: null
-  # How long a drop must not have changed.
+  # How long a drop must not have changed; 0: at once when it is closed or moved in.
   settle_seconds: 2
   role: builder
   component: ""
@@ -153,11 +158,12 @@ inbox:
 keep:
   workspaces_days: 7              # of agents that are gone
   branches_days: 30
-  logs_days: 30
+  logs_days: 30                   # of sessions, and of agents that are gone
   logs_mb: 2048                   # of all sessions together; 0 is no limit
   tasks_days: 90                  # inputs and results
 
-# The HTTP interface for agents outside the fleet, on the loopback; null: none.
+# The HTTP interface for agents outside the fleet (docs/lanes.md), on the loopback only, as in
+# 127.0.0.1:8765; null: none.  Who uses it shows what AGENTCTL_HOME/api.token holds.
 # Counts after a restart of the swarm.
 api:
   listen: null

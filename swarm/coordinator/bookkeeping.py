@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from swarm.coordinator import messages as m
 from swarm.coordinator.clocks import put_back
-from swarm.coordinator.state import State, Waiting, public_title
+from swarm.coordinator.landing_books import LandingBooks
+from swarm.coordinator.landing_messages import Decide, LookForLandings
+from swarm.coordinator.landings import NoteLanding, SettleLanding
+from swarm.coordinator.state import State, Waiting, public_title, takes_of
 from swarm.core.budget import NOTHING, Amount, left, over
+from swarm.core.matching import Needs, Takes, fits, needs_of, outsider_takes, why_nobody
 from swarm.core.model import TaskState, split_agent_name
 from swarm.errors import UsageError
 from swarm.ledger.interface import Claimed, Ledger, NewTask, Task, Verdict
+from swarm.ledger.records import KEPT
 from swarm.wire.lifeline import RoleRules
 
 MAX_WAITING_OF_ONE, MAX_OF_STRANGERS = 1000, 200
@@ -31,6 +36,7 @@ class Books:
         wall: Callable[[], float],
     ) -> None:
         self._ledger = ledger
+        self.landing = LandingBooks(ledger)
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._wall = wall
@@ -38,10 +44,22 @@ class Books:
         self._noted: dict[str, str] | None = None
         self._roles: Mapping[str, RoleRules] = {}
 
-    def look(self, roles: Sequence[str], limit: int) -> m.Found:
-        """What waits of these roles, and when a delayed task is worth another look."""
+    def look(self, takers: Sequence[Takes], limit: int) -> m.Found:
+        """What waits that one of these takes, and when a delayed task is worth another look.
+
+        Tasks that the same of them take are looked for together: nothing hides behind what only
+        others can take, however much of that there is.
+        """
         self._mind_the_clock()
-        tasks = tuple(self._waiting(task) for task in self._ledger.ready(roles, limit))
+        alike: dict[frozenset[int], list[int]] = {}
+        for queue in self._ledger.waiting_queues():
+            needs = needs_of(queue)
+            able = frozenset(n for n, takes in enumerate(takers) if not fits(takes, needs))
+            if able:
+                alike.setdefault(able, []).append(queue.id)
+        found = [task for queues in alike.values() for task in self._ledger.ready(queues, limit)]
+        found.sort(key=lambda task: (-task.priority, task.seq))
+        tasks = tuple(map(self._waiting, found))
         at = self._ledger.next_delay()
         wake = None if at is None else self._clock() + max(0.01, at - self._wall())
         return m.Found(tasks, wake)
@@ -60,6 +78,8 @@ class Books:
             component=task.component,
             title=public_title(task),
             priority=task.priority,
+            lane=task.lane,
+            labels=task.labels,
             fence=task.fence,
             last_agent=task.agent,
             holder=self._ledger.session_holder(task.id) if task.fence else "",
@@ -88,21 +108,38 @@ class Books:
                 return self._give_back(effect)
             case m.TakeIn():
                 return self._take_in(effect)
-            case m.LookForCancelled():
-                ended = [one for one in ledger.holders() if one.state is not TaskState.RUNNING]
-                return m.CancelledFound(tuple(ended)) if ended else None
+            case m.LookForCancelled() | m.LookForOutsiders() | m.Expire():
+                return self._look_at_leases(effect)
             case m.NoteGate(text):
                 self._note("gate", text)
-            case m.MindRoles(roles):
+            case m.MindRoles(roles, landing):
                 self._roles = roles
+                self.landing.mind(roles, landing)
+            case LookForLandings() | SettleLanding() | NoteLanding() | Decide():
+                return self.landing.carry_out(effect)
             case _:
                 raise AssertionError(f"no ledger call for {effect}")
         return None
 
+    def _look_at_leases(
+        self, effect: m.LookForCancelled | m.LookForOutsiders | m.Expire
+    ) -> m.Event | None:
+        match effect:
+            case m.LookForCancelled():
+                held = self._ledger.holders()
+                ended = tuple(one for one in held if one.state is not TaskState.RUNNING)
+                return m.CancelledFound(ended) if ended else None
+            case m.LookForOutsiders():
+                return m.OutsidersFound(tuple(self._ledger.outsiders()))
+            case m.Expire(task, fence, until):
+                return m.OutsiderExpired(task, fence, self._ledger.expire(task, fence, until))
+
     def record(self, record: m.Record, commits: Sequence[str] | None) -> m.Recorded:
         """Take a report in."""
         finished = record.finished
-        settlement = self._ledger.finish(finished, record.agent, record.agent_id, commits)
+        known = self._ledger.task(finished.task)
+        way = KEPT if known is None else self.landing.way(known)
+        settlement = self._ledger.finish(finished, record.agent, record.agent_id, commits, way=way)
         if settlement.verdict is Verdict.UNKNOWN and record.agent and record.agent_id is None:
             # Another coordinator's task, but our agent, our money: the supervisor says so.
             ran = finished.exit_status is not None
@@ -114,18 +151,24 @@ class Books:
         """What the attempt that begins may spend of its task's budget."""
         return left(self._limit(claimed.task), claimed.spent)
 
-    def note_idle_roles(self, state: State) -> None:
-        """Say beside the tasks of a role that nobody takes, or nobody may start now, why not."""
-        waiting = {f"role:{role}": role for role in self._ledger.waiting_roles()}
-        for key, role in waiting.items():
-            self._note(key, _why_nobody(state, role))
-        for key in [k for k in self._known_notes() if k.startswith("role:") and k not in waiting]:
-            self._note(key, "")
+    def write_responses(self) -> None:
+        """Put the answers of tasks that are done where they were asked for."""
+        self._ledger.write_responses()
+
+    def note_idle_queues(self, state: State) -> None:
+        """Say beside the tasks that nobody takes, or nobody may start now, why not."""
+        fleet = {fact.role: takes_of(state, fact.role) for fact in state.agents.values()}
+        noted = self._known_notes()
+        said = {
+            f"queue:{queue.id}": _why_nobody(state, fleet, needs_of(queue))
+            for queue in self._ledger.waiting_queues()
+        }
+        said |= {key: "" for key in noted if key.startswith("queue:") and key not in said}
+        self._note_all({key: text for key, text in said.items() if noted.get(key, "") != text})
 
     def clear_notes(self) -> None:
         """Nothing waits for this coordinator any more."""
-        for key in list(self._known_notes()):
-            self._note(key, "")
+        self._note_all(dict.fromkeys(self._known_notes(), ""))
 
     def _known_notes(self) -> dict[str, str]:
         if self._noted is None:
@@ -133,19 +176,20 @@ class Books:
         return self._noted
 
     def _note(self, key: str, text: str) -> None:
-        noted = self._known_notes()
-        if noted.get(key, "") == text:
+        if self._known_notes().get(key, "") != text:
+            self._note_all({key: text})
+
+    def _note_all(self, notes: Mapping[str, str]) -> None:
+        if not notes:
             return
-        self._ledger.note(key, text)
-        if text:
-            noted[key] = text
-        else:
-            noted.pop(key, None)
+        self._ledger.note_all(notes)
+        noted = {**self._known_notes(), **notes}
+        self._noted = {key: text for key, text in noted.items() if text}
 
     def _waits(self, task: str) -> bool:
         """Whether a claim of it could be had now."""
         found = self._ledger.task(task)
-        if found is None or found.state is not TaskState.QUEUED or found.blocked:
+        if found is None or found.state is not TaskState.QUEUED or found.blocked or found.paused:
             return False
         return found.not_before is None or found.not_before <= self._wall()
 
@@ -157,6 +201,8 @@ class Books:
             more = f"`agentctl task retry {found.id} --token-budget N` (or --usd-budget) gives more"
             self._ledger.give_up(found.id, f"{spent}; {more}")
             return m.ClaimLost(order.task, order.agent_id, spent)
+        if changed := self._ledger.request_changed(found.id):
+            return m.ClaimLost(order.task, order.agent_id, changed)
         claimed = self._ledger.claim(found.id, order.agent, order.agent_id, self._lease_seconds)
         if claimed is None:
             now = self._ledger.task(found.id)
@@ -181,11 +227,12 @@ class Books:
             task = self._ledger.task(order.task.id)
             if task is None:
                 return m.ClaimLost(order.task, order.agent_id, "unknown", known=False)
-            if order.roles and task.role not in order.roles:
-                return m.ClaimLost(order.task, order.agent_id, f"it is for role {task.role}")
-            return task
-        roles = order.roles or tuple(self._ledger.waiting_roles())
-        waiting = self._ledger.ready(roles, 1, order.task.component)
+            why = fits(order.takes, needs_of(task)) if order.takes is not None else ""
+            return m.ClaimLost(order.task, order.agent_id, why) if why else task
+        takes = order.takes or outsider_takes()
+        able = [q.id for q in self._ledger.waiting_queues() if not fits(takes, needs_of(q))]
+        strange = order.takes is None
+        waiting = self._ledger.ready(able, 1, order.task.component, work_only=strange)
         if not waiting:
             return m.ClaimLost(order.task, order.agent_id, "no task of that component waits")
         return waiting[0]
@@ -210,6 +257,8 @@ class Books:
             component=task.component,
             title=task.title,
             priority=task.priority,
+            lane=task.lane,
+            labels=task.labels,
             sender=order.sender,
             sender_ref=order.ref,
         )
@@ -228,11 +277,15 @@ class Books:
         return ""
 
 
-def _why_nobody(state: State, role: str) -> str:
-    """Why no agent starts a task of this role, whatever the gate says; empty when one may."""
-    takers = [fact for fact in state.agents.values() if role in state.settings.takes(fact.role)]
-    if not takers:
-        return f"no agent of this fleet takes role {role}; try: agentctl swarm scale {role}=1"
+def _why_nobody(state: State, fleet: Mapping[str, Takes], needs: Needs) -> str:
+    """Why no agent starts a task that needs this, whatever the gate says; empty when one may.
+
+    ``fleet`` is what an agent of each role takes of which there is one.
+    """
+    if missing := why_nobody(fleet.values(), needs):
+        return missing
+    able = {role for role, takes in fleet.items() if not fits(takes, needs)}
+    takers = [fact for fact in state.agents.values() if fact.role in able]
     if all(fact.closed for fact in takers):
         return min(takers, key=lambda fact: fact.name).closed
     return ""

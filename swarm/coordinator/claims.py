@@ -30,7 +30,9 @@ from swarm.coordinator.state import (
     lease_of,
     public_title,
     spare,
+    takes_of,
 )
+from swarm.core.matching import Takes
 from swarm.core.model import is_component
 from swarm.wire.pacing import STATUS
 from swarm.wire.work import Claim, Rejected, TaskRef
@@ -79,7 +81,7 @@ def _claimed(state: State, sender: str, agent: str, task: TaskRef, now: float) -
         return unavailable(state, agent, now), _rejected(sender, task, fact.closed)
     if not agent.startswith("@") and not _room(state, task.id):
         return withdraw(state, task.id), _rejected(sender, task, "no session may start now")
-    return state, (TryClaim(task, agent, sender, _roles(state, agent)),)
+    return state, (TryClaim(task, agent, sender, _takes(state, agent)),)
 
 
 def won(state: State, event: ClaimWon, now: float) -> Step:
@@ -95,7 +97,15 @@ def won(state: State, event: ClaimWon, now: float) -> Step:
         return state, (given_back, *_rejected(event.agent_id, TaskRef(id=task.id), "one at a time"))
     foreign = event.agent.startswith("@")
     lease = Lease(
-        task=Waiting(task.id, task.role, task.component, public_title(task), task.priority),
+        task=Waiting(
+            task.id,
+            task.role,
+            task.component,
+            public_title(task),
+            task.priority,
+            task.lane,
+            task.labels,
+        ),
         fence=fence,
         agent=event.agent,
         agent_id=event.agent_id,
@@ -153,9 +163,9 @@ def _room(state: State, task: str) -> bool:
     return spare(state) >= (1 if offer is None or hopeless(state, offer) else 0)
 
 
-def _roles(state: State, agent: str) -> tuple[str, ...]:
+def _takes(state: State, agent: str) -> Takes | None:
     fact = state.agents.get(agent)
-    return () if fact is None else tuple(sorted(state.settings.takes(fact.role)))
+    return None if fact is None else takes_of(state, fact.role)
 
 
 def _turn_away(state: State, sender: str, task: TaskRef, now: float, reason: str) -> Step:

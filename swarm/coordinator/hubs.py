@@ -15,6 +15,7 @@ from pathlib import Path
 from swarm.errors import ConfigError, GitError
 from swarm.spawner import hub as hubs
 from swarm.spawner.author import parse_author, persons_author
+from swarm.spawner.git import is_commit_id
 from swarm.wire.lifeline import HubReady, RepoWork
 
 FRESH_SECONDS = 30.0
@@ -58,6 +59,11 @@ class Hubs:
     def source_of(self, repo: str | None) -> str | None:
         """The source of a task: its own, or the configured one."""
         return repo if repo is not None else self._settings.source
+
+    def target_of(self, repo: str | None) -> str:
+        """The branch that work on it is meant for, as far as is known."""
+        known = self._known.get(self.source_of(repo))
+        return self._settings.target if known is None else known.hub.target
 
     def at_once(self, repo: str | None, branch: str) -> RepoWork | None:
         """Where work on ``branch`` starts, or ``None`` when git must be asked."""
@@ -121,6 +127,11 @@ class Hubs:
         self._known[source] = _Known(hub, seen, self._clock(), author)
         return HubReady(hub=hub.path, source=source, clone=self._settings.clone)
 
+    def note(self, repo: str | None) -> str:
+        """What is not as people asked, as the last refresh had it; empty when nothing is."""
+        known = self._known.get(self.source_of(repo))
+        return "" if known is None else known.hub.note
+
     def commits(self, repo: str | None, branch: str) -> list[str]:
         """Ids of the commits on ``branch`` beyond the target, oldest first.  Raises ``GitError``.
 
@@ -130,6 +141,19 @@ class Hubs:
         if known is None:
             return []
         return hubs.commits(known.hub.path, known.hub.target, branch)
+
+    def subjects(self, repo: str | None, base: str, tip: str, limit: int) -> list[str]:
+        """First lines of the commits after ``base`` up to ``tip``, newest first.
+
+        None where the hub was not opened or does not know them: an old attempt's may be gone.
+        """
+        known = self._known.get(self.source_of(repo))
+        if known is None or not (is_commit_id(base) and is_commit_id(tip)):
+            return []
+        try:
+            return hubs.subjects(known.hub.path, base, tip, limit)
+        except GitError:
+            return []
 
     def _settle(self, source: str | None) -> _Known:
         known = self._known[source]

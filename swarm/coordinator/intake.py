@@ -9,7 +9,7 @@ from swarm.coordinator.messages import (
     Heard,
     Log,
     Look,
-    LookForIdleRoles,
+    LookForIdleQueues,
     Say,
     TakeIn,
     TakenIn,
@@ -35,6 +35,8 @@ def announced(state: State, event: Heard, task: TaskRef) -> Step:
         title=task.title,
         prompt=task.prompt or task.title,
         priority=task.priority,
+        lane=task.lane,
+        labels=task.labels,
     )
     if not ref:
         return state, ()
@@ -59,7 +61,7 @@ def taken_in(state: State, event: TakenIn) -> Step:
     )
     log = Log("taken in", event.task, text=event.sender)
     said = Say(message, STATUS, to=(event.sender,))
-    return state, (said, log, LookForIdleRoles(), Look())
+    return state, (said, log, LookForIdleQueues(), Look())
 
 
 def refused(state: State, event: Unacceptable) -> Step:

@@ -9,10 +9,14 @@ from swarm.coordinator.messages import (
     Begin,
     CancelledFound,
     Effect,
+    Expire,
     HolderLost,
     Log,
     Look,
+    LookForIdleQueues,
     NotBegun,
+    OutsiderExpired,
+    OutsidersFound,
     Prepared,
     Renew,
     Requeue,
@@ -32,7 +36,7 @@ from swarm.coordinator.state import (
     Waiting,
     Working,
 )
-from swarm.core.model import AgentState, Outcome, TaskState
+from swarm.core.model import AgentState, Outcome, TaskState, is_outsider_id
 from swarm.ledger.interface import Holder
 from swarm.wire.lifeline import AgentFact, Assigned, Revoke
 from swarm.wire.pacing import ASSIGNING
@@ -188,6 +192,66 @@ def due(state: State, lease: Lease, now: float) -> Step:
     return _expired(state, lease, now)
 
 
+def seen(
+    state: State, event: CancelledFound | OutsidersFound | OutsiderExpired, now: float
+) -> Step:
+    """What the ledger says of leases that others than we have changed."""
+    match event:
+        case CancelledFound():
+            return cancelled(state, event)
+        case OutsidersFound():
+            return outsiders(state, event, now)
+        case OutsiderExpired():
+            return outsider_expired(state, event, now)
+
+
+def outsiders(state: State, event: OutsidersFound, now: float) -> Step:
+    """Watch what outsiders hold; a term begins when it is seen that another was given."""
+    there = {holder.task: holder for holder in event.holders}
+    for task, lease in list(state.leases.items()):
+        if lease.outsider and task not in there:
+            state = dropped(state, task)
+    effects: list[Effect] = []
+    for task, holder in there.items():
+        if holder.state is not TaskState.RUNNING:
+            continue  # cancelled: it is ended as such
+        known = state.leases.get(task)
+        if known is not None and known.fence > holder.fence:
+            continue
+        if known is None or known.fence < holder.fence:
+            effects.append(Log("claimed", task, holder.agent, holder.fence))
+        elif known.until == holder.lease_until:
+            continue
+        state = held(state, _outsiders_lease(holder, now))
+    return state, tuple(effects)
+
+
+def outsider_expired(state: State, event: OutsiderExpired, now: float) -> Step:
+    """The ledger has ended an outsider's lease, or it was renewed and has another term."""
+    lease = state.leases.get(event.task)
+    if lease is None or lease.fence != event.fence:
+        return state, ((Look(),) if event.until is None else ())
+    if event.until is not None:
+        renewed = replace(lease, until=event.until, expires=now + max(lease.seconds, 1.0))
+        return held(state, renewed), ()
+    log = Log("lost", event.task, lease.agent, event.fence, "the lease expired")
+    return dropped(state, event.task), (log, LookForIdleQueues(), Look())
+
+
+def _outsiders_lease(holder: Holder, now: float) -> Lease:
+    return Lease(
+        task=Waiting(holder.task, "", holder.component, "", 0),
+        fence=holder.fence,
+        agent=holder.agent,
+        agent_id=holder.agent_id,
+        phase=Working(),
+        expires=now + holder.lease_seconds,
+        seen=True,
+        seconds=holder.lease_seconds,
+        until=holder.lease_until,
+    )
+
+
 def _taken_up(state: State, lease: Lease) -> bool:
     """Whether the supervisor says that its agent holds it."""
     fact = state.agents.get(lease.agent)
@@ -195,6 +259,10 @@ def _taken_up(state: State, lease: Lease) -> bool:
 
 
 def _expired(state: State, lease: Lease, now: float) -> Step:
+    if lease.outsider:
+        # Its renewals are the ledger's: that says whether it lives, and until it has, it does.
+        waits = held(state, replace(lease, expires=now + max(lease.seconds, 1.0)))
+        return waits, (Expire(lease.task.id, lease.fence, lease.until),)
     if lease.foreign or isinstance(lease.phase, Revoked):
         state = dropped(state, lease.task.id)
         requeue = Requeue(lease.task.id, lease.fence, "its lease expired", counts=True)
@@ -235,7 +303,11 @@ def snapshot(state: State, event: SnapshotTaken, now: float) -> Step:
             reason = "nobody held it when the coordinator started"
             effects.append(Requeue(holder.task, holder.fence, reason, counts=False))
             continue
-        lease = _lease_again(holder, fact, now + state.settings.lease_seconds, now)
+        lease = (
+            _outsiders_lease(holder, now)
+            if is_outsider_id(holder.agent_id)
+            else _lease_again(holder, fact, now + state.settings.lease_seconds, now)
+        )
         if holder.state is not TaskState.CANCELLED:
             state = held(state, lease)
         elif ours:
@@ -295,6 +367,8 @@ def _take_back(lease: Lease, reason: str, outcome: Outcome) -> tuple[Effect, ...
 def _end(lease: Lease, reason: str, outcome: Outcome) -> tuple[Effect, ...]:
     if not lease.foreign:
         return (_revoke(lease, outcome, reason),)
+    if lease.outsider:
+        return ()  # nobody to tell: what it says next is refused by the ledger
     message = Rejected(agentId=lease.agent_id, task=TaskRef(id=lease.task.id), reason=reason)
     key = f"reject:{lease.agent_id}:{lease.task.id}"
     return (Say(message, ASSIGNING, key, (lease.agent_id,)),)

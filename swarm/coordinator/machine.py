@@ -10,7 +10,14 @@ import math
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from swarm.coordinator import claims, intake, leases, offers, reports
+from swarm.coordinator import claims, intake, landing_steps, landings, leases, offers, reports
+from swarm.coordinator.landing_messages import (
+    Decided,
+    LandingEnded,
+    LandingSettled,
+    LandingsFound,
+    LookForLandings,
+)
 from swarm.coordinator.messages import (
     AgentChanged,
     AgentLeft,
@@ -28,12 +35,15 @@ from swarm.coordinator.messages import (
     HolderLost,
     Look,
     LookForCancelled,
-    LookForIdleRoles,
+    LookForIdleQueues,
+    LookForOutsiders,
     MindRoles,
     NotBegun,
     NoteGate,
     OffersChecked,
     Online,
+    OutsiderExpired,
+    OutsidersFound,
     Poked,
     Prepared,
     Record,
@@ -50,13 +60,16 @@ from swarm.coordinator.messages import (
     Unprepared,
     Unsay,
 )
-from swarm.coordinator.state import SLOT_MS, Assigning, State
+from swarm.coordinator.state import SLOT_MS, Assigning, State, takes_by_role
 from swarm.core.model import AgentState
 from swarm.wire.lifeline import AgentFact
 from swarm.wire.work import (
     Announced,
+    Answer,
+    Approve,
     Claim,
     Heartbeat,
+    Reject,
     Report,
     Status,
     TaskAvailable,
@@ -103,7 +116,14 @@ def _step(state: State, event: Event, now: float) -> Step:
             return reports.handed_over(state, event)
         case Poked():
             announced = (CheckOffers(tuple(state.offers)),) if state.offers else ()
-            return state, (LookForCancelled(), *announced, LookForIdleRoles(), Look())
+            looks = (
+                LookForCancelled(),
+                LookForOutsiders(),
+                *announced,
+                LookForIdleQueues(),
+                Look(),
+            )
+            return state, (*looks, LookForLandings())
         case Online(online, rate):
             # Nobody hears an announcement while we are away: each is made anew when we are back.
             state = replace(state, online=online, offers={}, silent=frozenset())
@@ -116,6 +136,8 @@ def _step(state: State, event: Event, now: float) -> Step:
             return claims.garbled(state, sender, reason, now)
         case Tick():
             return tick(state, now)
+        case LandingsFound() | LandingEnded() | LandingSettled() | Decided():
+            return landing_steps.step(state, event, now)
         case _:
             return _ended(state, event, now)
 
@@ -129,7 +151,7 @@ def _fleet(
         case SnapshotTaken():
             state, effects = leases.snapshot(state, event, now)
             found = tuple(Record(one, "", agent_id=None) for one in event.reports)
-            return state, (*found, *effects, LookForIdleRoles())
+            return state, (*found, *effects, LookForIdleQueues(), LookForLandings())
         case AgentChanged(fact):
             return _agent(state, fact, now)
         case AgentLeft(name):
@@ -140,16 +162,19 @@ def _fleet(
             state, effects = leases.agent_left(state, name)
             state, more = tick(offers.unavailable(state, name, now), now)
             gone = known is not None and not any(a.role == known.role for a in agents.values())
-            effects += more + ((LookForIdleRoles(),) if gone else ())
+            effects += more + ((LookForIdleQueues(),) if gone else ())
             # What waits for it to be free waits now for it to come back, which is not as long.
             return state, effects + ((Look(),) if state.patience else ())
         case SlotsAre(free, reason):
             state = replace(state, free=max(0, free))
             return state, (NoteGate(reason if free <= 0 else ""), Look())
-        case RulesAre(coordinators, announcers, roles):
+        case RulesAre(coordinators, announcers, roles, operator, landing):
             state = replace(state, coordinators=coordinators, announcers=announcers)
+            state = replace(state, operator=operator)
+            state = replace(state, takes=takes_by_role(state.settings, roles))
             # A budget that was raised may free a task that nobody looks at otherwise.
-            return state, (MindRoles(roles), Look())
+            minded = MindRoles(roles, landing)
+            return state, (minded, LookForIdleQueues(), Look(), LookForLandings())
         case _:
             assert_never(event)
 
@@ -170,7 +195,7 @@ def _agent(state: State, fact: AgentFact, now: float) -> Step:
         state, more = leases.agent_left(state, fact.name)
         effects += more
     if new_role or fact.closed != (old.closed if old is not None else ""):
-        effects += (LookForIdleRoles(),)
+        effects += (LookForIdleQueues(),)
     return state, (*effects, Look())
 
 
@@ -189,6 +214,8 @@ def _heard(state: State, event: Heard, now: float) -> Step:
             return intake.announced(state, event, task)
         case Heartbeat(task=task, fence=fence) if not event.replay:
             return leases.renewed(state, task.id, fence, now, event.sender)
+        case Approve() | Reject() | Answer() as order:
+            return landing_steps.ordered(state, event, order)
         case Status(task=task, fence=fence, phase="started"):
             lease = state.leases.get(task.id)
             if lease is None or (lease.fence, lease.agent_id) != (fence, event.sender):
@@ -201,7 +228,8 @@ def _heard(state: State, event: Heard, now: float) -> Step:
 def _ended(
     state: State,
     event: Found | OffersChecked | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun
-    | Recorded | GivenBack | Requeued | CancelledFound | TakenIn | Unacceptable,
+    | Recorded | GivenBack | Requeued | CancelledFound | OutsidersFound | OutsiderExpired
+    | TakenIn | Unacceptable,
     now: float,
 ) -> Step:  # fmt: skip
     """How an effect ended."""
@@ -228,8 +256,8 @@ def _ended(
             return reports.was_given_back(state, event)
         case Requeued():
             return state, (Look(),)
-        case CancelledFound():
-            return leases.cancelled(state, event)
+        case CancelledFound() | OutsidersFound() | OutsiderExpired():
+            return leases.seen(state, event, now)
         case TakenIn():
             return intake.taken_in(state, event)
         case Unacceptable():
@@ -262,7 +290,8 @@ def tick(state: State, now: float) -> Step:
         state = replace(state, wake=None)
         effects += (Look(),)
     state, more = offers.impatient(state, now)
-    return state, effects + more
+    state, landed = landing_steps.due(state, now)
+    return state, effects + more + landed
 
 
 def deadline(state: State) -> float | None:
@@ -272,4 +301,6 @@ def deadline(state: State) -> float | None:
     times += [one.until for one in state.patience.values() if not one.over]
     if state.wake is not None:
         times.append(state.wake)
+    if (at := landings.deadline(state.landings)) is not None:
+        times.append(at)
     return min(times, default=None)

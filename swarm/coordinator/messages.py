@@ -6,10 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from swarm.coordinator.landing_messages import (
+    Decide,
+    Decided,
+    LandingEnded,
+    LandingSettled,
+    LandingsFound,
+    LookForLandings,
+)
+from swarm.coordinator.landings import Land, NoteLanding, SettleLanding, StopLanding
 from swarm.coordinator.state import Waiting
+from swarm.core.matching import Takes
 from swarm.core.model import Outcome
 from swarm.ledger.interface import Claimed, Holder, Settlement
-from swarm.wire.lifeline import AgentFact, Assigned, Finished, Revoke, RoleRules, Work
+from swarm.wire.lifeline import (
+    AgentFact,
+    Assigned,
+    Finished,
+    LandingRules,
+    Revoke,
+    RoleRules,
+    Work,
+)
 from swarm.wire.work import TaskRef, WorkMessage
 
 # -- events: from the supervisor ------------------------------------------------------------------
@@ -95,6 +113,10 @@ class RulesAre:
     coordinators: tuple[str, ...]
     announcers: tuple[str, ...]
     roles: Mapping[str, RoleRules] = field(default_factory=dict)
+    operator: str = ""
+    """Bare id of the person who approves, rejects and answers by chat; empty: nobody."""
+    landing: LandingRules | None = None
+    """How work lands; ``None``: not known yet, and nothing does."""
 
 
 # -- events: from the channel, and the clock ------------------------------------------------------
@@ -241,6 +263,22 @@ class CancelledFound:
 
 
 @dataclass(frozen=True, slots=True)
+class OutsidersFound:
+    """The leases of those outside the fleet and the channel, as the ledger has them."""
+
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutsiderExpired:
+    """A term of an outsider's lease was over.  ``until``: it was renewed; ``None``: it is over."""
+
+    task: str
+    fence: int
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class TakenIn:
     """An announcement is in the ledger as ``task``; ``fresh``: only now."""
 
@@ -263,7 +301,8 @@ Event: TypeAlias = (
     SnapshotTaken | AgentChanged | AgentLeft | SlotsAre | Renewed | Started | HolderLost
     | HandedOver | Poked | RulesAre | Online | Heard | Garbled | Tick
     | Found | OffersChecked | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun | Recorded
-    | GivenBack | Requeued | CancelledFound | TakenIn | Unacceptable
+    | GivenBack | Requeued | CancelledFound | OutsidersFound | OutsiderExpired
+    | TakenIn | Unacceptable | LandingsFound | LandingEnded | LandingSettled | Decided
 )  # fmt: skip
 
 # -- effects --------------------------------------------------------------------------------------
@@ -290,8 +329,22 @@ class LookForCancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class LookForIdleRoles:
-    """Note for people which roles' tasks wait though no agent takes them."""
+class LookForOutsiders:
+    """Ends as :class:`OutsidersFound`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End an outsider's lease unless it was renewed; ends as :class:`OutsiderExpired`."""
+
+    task: str
+    fence: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookForIdleQueues:
+    """Note for people which queues' tasks wait though no agent takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +354,8 @@ class TryClaim:
     task: TaskRef
     agent: str
     agent_id: str
-    roles: tuple[str, ...]
-    """What the claimant takes; empty is anything."""
+    takes: Takes | None
+    """What the claimant takes; ``None``: it is not of our fleet, and we know nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,9 +461,10 @@ class TakeIn:
 
 @dataclass(frozen=True, slots=True)
 class MindRoles:
-    """These are the roles' budgets and estimates from now on."""
+    """These are the roles' budgets and estimates, and how work lands, from now on."""
 
     roles: Mapping[str, RoleRules]
+    landing: LandingRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +486,8 @@ class Log:
 
 
 Effect: TypeAlias = (
-    Look | CheckOffers | LookForCancelled | LookForIdleRoles | TryClaim | Prepare | Say | Unsay
+    Look | CheckOffers | LookForCancelled | LookForOutsiders | Expire | LookForIdleQueues
+    | TryClaim | Prepare | Say | Unsay
     | Tell | Begin | Renew | Record | Requeue | GiveBack | TakeIn | NoteGate | MindRoles | Log
+    | LookForLandings | Land | StopLanding | SettleLanding | NoteLanding | Decide
 )  # fmt: skip

@@ -28,25 +28,28 @@ from swarm.coordinator.state import (
     hopeless,
     idle_agents,
     spare,
+    takes_of,
 )
+from swarm.core.matching import Takes, fits
 from swarm.wire.lifeline import AgentFact
 from swarm.wire.pacing import CLAIMING
 from swarm.wire.work import TaskAvailable
 
 
-def wants(state: State) -> tuple[tuple[str, ...], int] | None:
-    """Which roles' tasks to look for and how many of each; ``None`` when none could start.
+def wants(state: State) -> tuple[tuple[Takes, ...], int] | None:
+    """What idle agents take, and how many tasks to look for; ``None`` when none could start.
 
     As many are asked for as could be new among those already announced.
     """
     room = spare(state)
     if not (state.ready and state.online) or room <= 0:
         return None
-    roles: set[str] = set()
-    for role in {fact.role for fact in idle_agents(state)}:
-        roles |= state.settings.takes(role)
+    roles = sorted({fact.role for fact in idle_agents(state)})
+    if not roles:
+        return None
     # Those that wait for one agent must not hide the ones behind them.
-    return (tuple(sorted(roles)), room + len(state.offers) + len(state.patience)) if roles else None
+    number = room + len(state.offers) + len(state.patience)
+    return tuple(takes_of(state, role) for role in roles), number
 
 
 def announce(state: State, event: Found, now: float) -> tuple[State, tuple[Effect, ...]]:
@@ -175,10 +178,9 @@ def unavailable(state: State, name: str, now: float) -> State:
 
 def fitting(state: State, task: Waiting, agents: Iterable[AgentFact]) -> list[AgentFact]:
     """Those of ``agents`` whose role takes the task."""
+    agents, needs = list(agents), task.needs
     able = {
-        role
-        for role in {fact.role for fact in state.agents.values()}
-        if task.role in state.settings.takes(role)
+        role for role in {fact.role for fact in agents} if not fits(takes_of(state, role), needs)
     }
     return [fact for fact in agents if fact.role in able]
 

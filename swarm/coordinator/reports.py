@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from swarm.coordinator.claims import backed_off, who
+from swarm.coordinator.landing_messages import (
+    LookForLandings,
+)
 from swarm.coordinator.leases import dropped
 from swarm.coordinator.messages import (
     Effect,
@@ -15,7 +18,7 @@ from swarm.coordinator.messages import (
     Heard,
     Log,
     Look,
-    LookForIdleRoles,
+    LookForIdleQueues,
     Record,
     Recorded,
     Say,
@@ -77,8 +80,9 @@ def recorded(state: State, event: Recorded) -> Step:
         now_is = str(event.settlement.state)
         effects += [
             Log("settled", event.task, fence=event.fence, text=now_is),
-            LookForIdleRoles(),
+            LookForIdleQueues(),
             Look(),
+            LookForLandings(),
         ]
     elif verdict is not Verdict.DUPLICATE:
         effects += [Log("refused", event.task, fence=event.fence, text=str(verdict)), Look()]

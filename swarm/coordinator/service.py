@@ -12,11 +12,13 @@ import msgspec
 from swarm.chat.client import ChatClient, Disconnected
 from swarm.config.places import Places
 from swarm.coordinator import messages as m
+from swarm.coordinator.beside import Beside
 from swarm.coordinator.hubs import Hubs, RepoSettings
 from swarm.coordinator.shell import Coordinator, Item
 from swarm.coordinator.state import Settings
 from swarm.core.model import bare_id
 from swarm.errors import BadMessage, LedgerError, SpawnError, SwarmError
+from swarm.landing.client import Lander
 from swarm.ledger.pruning import keep_pruned
 from swarm.ledger.sqlite import open_ledger
 from swarm.logs import JsonLog
@@ -77,19 +79,28 @@ async def serve(line: ServiceLifeline, service: ServiceSpec) -> None:
     repo = RepoSettings(
         config.repo.source, config.repo.target, config.repo.author, config.repo.clone
     )
-    log = JsonLog(Places(Path(service.home)).service_log(service.name))
+    places = Places(Path(service.home))
+    log = JsonLog(places.service_log(service.name))
     chat = ChatClient(config.chat_url, identity, config.channel, quiet=True, addressed=True)
     with open_ledger(Path(config.ledger)) as ledger:
         clock = asyncio.get_running_loop().time
         hubs = Hubs(Path(config.hub), repo, clock)
-        coordinator = Coordinator(settings, ledger, hubs, line, chat, log, clock=clock)
+        lander = Lander(service.home_id)
+        coordinator = Coordinator(
+            *(settings, ledger, hubs, line, chat, log),
+            lander=lander,
+            checks=places.checks,
+            clock=clock,
+        )
+        beside = Beside(coordinator, ledger, places, log)
         coordinator.books.clear_notes()
         coordinator.put(m.RulesAre(config.coordinators, config.announcers))
         try:
             async with chat, asyncio.TaskGroup() as group:
                 here = Presence(coordinator, line, identity.agent_id)
                 group.create_task(coordinator.run())
-                group.create_task(listen(line, coordinator))
+                group.create_task(listen(line, coordinator, beside))
+                beside.begin(group)
                 group.create_task(hear(chat, coordinator, here))
                 group.create_task(here.ready_anyway())
                 group.create_task(
@@ -146,12 +157,13 @@ class Presence:
 
 
 async def listen(line: AsyncIterator[lifeline.ParentLine] | ServiceLifeline,
-                 coordinator: Coordinator) -> None:  # fmt: skip
+                 coordinator: Coordinator, beside: Beside) -> None:  # fmt: skip
     """Hand on what the supervisor says."""
     async for said in line:
         item = from_supervisor(said)
         if item is not None:
             coordinator.put(item)
+        beside.heard(said)
 
 
 def from_supervisor(line: lifeline.ParentLine) -> Item | None:
@@ -177,7 +189,7 @@ def from_supervisor(line: lifeline.ParentLine) -> Item | None:
             return m.Poked()
         case lifeline.Rules(coordinators=coordinators, announcers=announcers, roles=roles):
             accepted = tuple(map(bare_id, coordinators)), tuple(map(bare_id, announcers))
-            return m.RulesAre(*accepted, roles)
+            return m.RulesAre(*accepted, roles, bare_id(line.operator), line.landing)
         case _:
             return None
 

@@ -12,19 +12,27 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from swarm.coordinator import messages as m
 from swarm.coordinator.bookkeeping import Books
+from swarm.coordinator.earlier import changes, ranges, tells_more, with_changes
 from swarm.coordinator.hubs import Hubs
+from swarm.coordinator.landing_jobs import LandingJobs, Lands
+from swarm.coordinator.landing_messages import LookForLandings
+from swarm.coordinator.landings import Land, StopLanding
 from swarm.coordinator.machine import deadline, step
 from swarm.coordinator.offers import wants
 from swarm.coordinator.state import Settings, State
+from swarm.coordinator.work import work_of
 from swarm.errors import LedgerError, SwarmError
+from swarm.landing.client import Lander
 from swarm.ledger.interface import Ledger
 from swarm.logs import JsonLog
 from swarm.wire import lifeline
-from swarm.wire.lifeline import ChildLine, ParentLine, Work
+from swarm.wire.lifeline import ChildLine, ParentLine, RepoWork
 from swarm.wire.work import encode
 
 RETRY_FIRST, RETRY_CAP = 1.0, 30.0
@@ -85,6 +93,8 @@ class Coordinator:
         channel: Channel,
         log: JsonLog,
         *,
+        lander: Lands | None = None,
+        checks: Path = Path(),
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -98,14 +108,27 @@ class Coordinator:
         self._clock = clock
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._look = False
-        self._look_for_idle_roles = False
+        self._look_for_idle_queues = False
         self._notes: list[m.Log] = []
         self._git: set[asyncio.Task[None]] = set()
         self._git_locks: dict[str | None, asyncio.Lock] = {}
         self._postponed: deque[m.Effect] = deque()
         self._retry_at: float | None = None
         self._retry_wait = RETRY_FIRST
+        self._look_for_landings = False
         self._troubles: dict[str, str] = {}
+        self.turned: Callable[[], None] = lambda: None
+        """Called after each thing that was decided: something may have changed in the ledger."""
+        self.troubled: Callable[[str, str], None] = lambda _about, _text: None
+        """Called with each new trouble."""
+        self._landing = LandingJobs(
+            lander if lander is not None else Lander(),
+            self.books.landing,
+            checks,
+            repo=self._repo,
+            put=self.put,
+            trouble=self.trouble,
+        )
 
     def put(self, item: Item) -> None:
         """Something happened."""
@@ -117,6 +140,7 @@ class Coordinator:
             return
         self._troubles[about] = text
         self._log.write("trouble", about=about, text=text)
+        self.troubled(about, text)
         whole = "; ".join(one for one in self._troubles.values() if one)
         self._line.send(lifeline.Trouble(text=whole))
 
@@ -132,6 +156,7 @@ class Coordinator:
             for task in self._git:
                 task.cancel()
             await asyncio.gather(*self._git, return_exceptions=True)
+            await self._landing.close()
 
     async def decide(self) -> None:
         """Take what happens, one thing at a time."""
@@ -154,6 +179,7 @@ class Coordinator:
             self._log.write(
                 one.kind, task=one.task, agent=one.agent, fence=one.fence, text=one.text
             )
+        self.turned()
 
     async def open_hub(self) -> None:
         """Have the configured repository's hub ready before the first task needs it."""
@@ -162,11 +188,13 @@ class Coordinator:
                 async with self._git_lock(None):
                     ready = await asyncio.to_thread(self._hubs.open, None)
             except SwarmError as error:
-                self.trouble("repository", str(error))
+                self.trouble(_about(None), str(error))
                 await asyncio.sleep(HUB_RETRY_SECONDS)
                 continue
-            self.trouble("repository", "")
+            self.trouble(_about(None), "")
+            self.trouble(f"source {ready.hub}", self._hubs.note(None))
             self._line.send(ready)
+            self._landing.catch_up(ready.hub, ready.source, self._hubs.target_of(None))
             return
 
     async def _next(self) -> Item | None:
@@ -219,8 +247,14 @@ class Coordinator:
         match effect:
             case m.Look():
                 self._look = True
-            case m.LookForIdleRoles():
-                self._look_for_idle_roles = True
+            case m.LookForIdleQueues():
+                self._look_for_idle_queues = True
+            case LookForLandings():
+                self._look_for_landings = True
+            case Land(what):
+                self._landing.start(what)
+            case StopLanding(what):
+                self._landing.stop(what)
             case m.Say(message, priority, key, to):
                 self._channel.say(encode(message), key=key, priority=priority, to=to)
             case m.Unsay(key):
@@ -266,7 +300,7 @@ class Coordinator:
         self._retry_wait = min(self._retry_wait * 2, RETRY_CAP)
         for effect in waiting:
             self._perform(effect)
-        self._look = True
+        self._look = self._look_for_landings = True
         if not self._postponed:
             self._retry_wait = RETRY_FIRST
             self.trouble("ledger", "")
@@ -274,9 +308,14 @@ class Coordinator:
     def _look_around(self) -> None:
         """What waits, once for all that asked since the last time."""
         try:
-            if self._look_for_idle_roles:
-                self._look_for_idle_roles = False
-                self.books.note_idle_roles(self.state)
+            if self._look_for_landings:
+                self._look_for_landings = False
+                self.handle(self.books.landing.look())
+            if self._look_for_idle_queues:
+                self._look_for_idle_queues = False
+                self.books.note_idle_queues(self.state)
+            if self._look:
+                self.books.write_responses()
             while self._look:
                 self._look = False
                 wanted = wants(self.state)
@@ -284,7 +323,7 @@ class Coordinator:
                     self.handle(self.books.look(*wanted))
         except LedgerError as error:
             self.trouble("ledger", str(error))
-            self._look = True
+            self._look = self._look_for_landings = True
             if self._retry_at is None:
                 self._retry_at = self._clock() + self._retry_wait
 
@@ -293,7 +332,8 @@ class Coordinator:
     def _prepare(self, prepare: m.Prepare) -> None:
         task = prepare.claimed.task
         repo = self._hubs.at_once(task.repo, task.branch or "")
-        if repo is not None:
+        if repo is not None and not tells_more(prepare.claimed):
+            self.trouble(_about(task.repo), "")
             self.handle(self._prepared(prepare, repo))
         else:
             self._in_thread(self._prepare_with_git(prepare))
@@ -301,31 +341,32 @@ class Coordinator:
     async def _prepare_with_git(self, prepare: m.Prepare) -> None:
         task = prepare.claimed.task
         try:
-            async with self._git_lock(task.repo):
-                repo = await asyncio.to_thread(self._hubs.with_git, task.repo, task.branch or "")
+            repo = await self._repo(task.repo, task.branch or "")
+            if tells_more(prepare.claimed):
+                made = ranges(self._ledger.attempts(task.id))
+                subjects = partial(self._hubs.subjects, task.repo)
+                told = await asyncio.to_thread(changes, made, subjects)
+                prepare = m.Prepare(with_changes(prepare.claimed, told))
         except SwarmError as error:
-            self.trouble("repository", str(error))
+            self.trouble(_about(task.repo), str(error))
             self.put(m.Unprepared(task.id, prepare.claimed.fence, str(error)))
             return
-        self.trouble("repository", "")
+        self.trouble(_about(task.repo), "")
         self.put(self._prepared(prepare, repo))
+
+    async def _repo(self, repo: str | None, branch: str) -> RepoWork:
+        """Where work on ``branch`` starts, and where its hub is.  Raises ``SwarmError``."""
+        known = self._hubs.at_once(repo, branch)
+        if known is not None:
+            return known
+        async with self._git_lock(repo):
+            work = await asyncio.to_thread(self._hubs.with_git, repo, branch)
+            self.trouble(f"source {work.hub}", self._hubs.note(repo))
+            return work
 
     def _prepared(self, prepare: m.Prepare, repo: lifeline.RepoWork) -> m.Prepared:
         claimed = prepare.claimed
-        left = self.books.left(claimed)
-        work = Work(
-            task=claimed.task.id,
-            attempt=claimed.attempt,
-            prompt=claimed.prompt,
-            role=claimed.task.role,
-            component=claimed.task.component,
-            title=claimed.task.title,
-            repo=repo,
-            resume_session=claimed.resume_session,
-            earlier=claimed.earlier,
-            token_budget=left.tokens,
-            usd_budget=left.usd,
-        )
+        work = work_of(claimed, repo, self.books.left(claimed))
         return m.Prepared(work, claimed.fence)
 
     async def _list_commits(self, record: m.Record) -> None:
@@ -347,3 +388,8 @@ class Coordinator:
 
     def _git_lock(self, repo: str | None) -> asyncio.Lock:
         return self._git_locks.setdefault(self._hubs.source_of(repo), asyncio.Lock())
+
+
+def _about(repo: str | None) -> str:
+    """What a trouble with a task's repository is about: another's success clears it not."""
+    return f"repository {repo}" if repo else "repository"

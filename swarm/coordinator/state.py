@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from swarm.core.model import AgentState
+from swarm.coordinator.landings import Landings
+from swarm.core.matching import Needs, Takes, needs_of, role_takes
+from swarm.core.model import AgentState, is_outsider_id
 from swarm.ledger.interface import Task
-from swarm.wire.lifeline import AgentFact
+from swarm.wire.lifeline import AgentFact, RoleRules
 from swarm.wire.work import TaskRef
 
 FIRST_WAIT, WAIT_CAP = 1.0, 30.0
@@ -66,6 +68,8 @@ class Waiting:
     component: str
     title: str
     priority: int
+    lane: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     fence: int = 0
     """Of the last lease it had: a lease with this fence, or an older one, is over."""
     last_agent: str = ""
@@ -82,7 +86,13 @@ class Waiting:
             component=self.component,
             title=self.title,
             priority=self.priority,
+            lane=self.lane,
         )
+
+    @property
+    def needs(self) -> Needs:
+        """What it wants of whoever takes it."""
+        return needs_of(self)
 
 
 def public_title(task: Task) -> str:
@@ -163,11 +173,20 @@ class Lease:
     prompt: str = ""
     """Of a task that was announced on the channel, where its prompt is no secret, and only for
     an agent that is not of our fleet: its ``ASSIGN`` carries it."""
+    seconds: float = 0.0
+    """Of an outsider's lease: the term it asked for; others have that of the settings."""
+    until: float = 0.0
+    """Of an outsider's lease: its end in the ledger, which another process renews."""
 
     @property
     def foreign(self) -> bool:
         """Whether it is held outside of our fleet, where no lifeline reaches."""
         return self.agent.startswith("@")
+
+    @property
+    def outsider(self) -> bool:
+        """Whether its holder is not on the channel either: it works on the ledger itself."""
+        return is_outsider_id(self.agent_id)
 
     @property
     def begun(self) -> bool:
@@ -189,6 +208,8 @@ class State:
     agents: Mapping[str, AgentFact] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     """Agent id → name, of our fleet."""
+    takes: Mapping[str, Takes] = field(default_factory=dict)
+    """What an agent of each role takes, as the rules in force say."""
     free: int = 0
     """Promotions the gate would allow, as the supervisor last said."""
     offers: Mapping[str, Offer] = field(default_factory=dict)
@@ -206,6 +227,24 @@ class State:
     """When the next delayed task may be looked at again."""
     answers: float = ANSWER_BURST
     answered_at: float = 0.0
+    landings: Landings = field(default_factory=Landings)
+    operator: str = ""
+    """Bare id of the person's own identity."""
+
+
+def takes_of(state: State, role: str) -> Takes:
+    """What an agent of this role takes; of one the rules do not name, the default lane."""
+    return state.takes.get(role) or role_takes(state.settings.takes(role))
+
+
+def takes_by_role(settings: Settings, rules: Mapping[str, RoleRules]) -> dict[str, Takes]:
+    """What an agent of each role takes from now on."""
+    anyone = RoleRules()
+    named = {role: rules.get(role, anyone) for role in (*settings.roles, *rules) if role}
+    return {
+        role: role_takes(settings.takes(role), rule.lanes, rule.labels)
+        for role, rule in named.items()
+    }
 
 
 def hopeless(state: State, offer: Offer) -> bool:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from swarm.core import fleet_budget as budget
+from swarm.core import fleet_disk as disk
 from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
 from swarm.core import fleet_limits as limits
@@ -68,6 +69,7 @@ class Fleet(FleetState):
         work.prepare(self)
         quota.settle(self)
         self.tell_changes()
+        disk.settle(self)  # the coordinator has heard by now that nothing starts
         stop.advance_stop(self)
 
     def _step(self, event: e.Event) -> None:  # noqa: C901 - one flat line an event
@@ -146,14 +148,16 @@ class Fleet(FleetState):
                 orders.kill_session_asked(self, event)
             case e.PokeAsked():
                 orders.poke_asked(self, event)
-            case e.MemoryIs(free_mb=free_mb, load=load):
-                self.free_memory_mb, self.load = free_mb, load
+            case e.MemoryIs(free_mb=free_mb, load=load, free_disk_mb=free_disk_mb):
+                self.free_memory_mb, self.load, self.free_disk_mb = free_mb, load, free_disk_mb
             case e.SessionUse():
                 limits.session_use(self, event)
             case e.SpendingIs():
                 budget.spending_is(self, event)
             case e.Tidied():
                 scale.tidied(self, event)
+            case e.CleanedUp():
+                disk.cleaned_up(self, event)
             case _:
                 assert_never(event)
 

@@ -2,8 +2,8 @@
 
 Every effect that starts something ends as exactly one later event: a life's ``Spawn`` as
 ``Spawned`` or ``SpawnFailed``, a spawned child as ``Exited``, :class:`CleanTree` as
-``TreeCleaned``, :class:`Tidy` as ``Tidied``.  A command that a person waits for is answered by
-exactly one :class:`Reply` or :class:`Refuse` with its number.
+``TreeCleaned``, :class:`Tidy` as ``Tidied``, :class:`CleanUp` as ``CleanedUp``.  A command that a
+person waits for is answered by exactly one :class:`Reply` or :class:`Refuse` with its number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeAlias
 from swarm.core.fleet_events import Fact, Report, Session, TaskWork
 from swarm.core.journal import Entry
 from swarm.core.life import HastenSpawn, Signal, Spawn
-from swarm.core.model import Outcome
+from swarm.core.model import NoticeKind, Outcome
 
 # -- effects: children ----------------------------------------------------------------------------
 
@@ -111,6 +111,16 @@ class Tidy:
     rest: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """Remove what is past its time: the disk runs low.  Ends as :class:`CleanedUp`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndCleanUp:
+    """End the clean-up that is at work, wherever it is."""
+
+
 # -- effects: the coordinator ---------------------------------------------------------------------
 
 
@@ -189,6 +199,15 @@ class TellReported:
 
 
 @dataclass(frozen=True, slots=True)
+class TellNotice:
+    """Something of the fleet that people may want to be told of."""
+
+    kind: NoticeKind
+    text: str
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TellPoke:
     """The ledger changed."""
 
@@ -257,8 +276,8 @@ class End:
 
 Effect: TypeAlias = (
     Spawn | HastenSpawn | Signal | TellLeave | Tune | Grant | Deny | TellEndSession | TellPrepare
-    | TellProbe | CleanTree | Tidy
+    | TellProbe | CleanTree | Tidy | CleanUp | EndCleanUp
     | TellSnapshot | TellAgent | TellGone | TellSlots | TellRenew | TellBegun | TellSpent
-    | TellLost | TellReported | TellPoke
+    | TellLost | TellReported | TellNotice | TellPoke
     | Reply | Refuse | Note | KeepPause | DropPause | EndQuotaWaits | Settled | End
 )  # fmt: skip

@@ -217,6 +217,8 @@ class PromotionAsked:
     """Free memory of the machine now; ``None`` when it is not known."""
     load: float | None = None
     """Load average a processor now; likewise."""
+    free_disk_mb: float | None = None
+    """Free disk below the home and the workspaces, the lower; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,10 +416,12 @@ class PokeAsked:
 
 @dataclass(frozen=True, slots=True)
 class MemoryIs:
-    """Free memory of the machine, sampled, and its load average a processor where known."""
+    """Free memory of the machine, sampled; load a processor and free disk where known."""
 
     free_mb: float
     load: float | None = None
+    free_disk_mb: float | None = None
+    """Below the home and the workspaces, the lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,6 +450,18 @@ class Tidied:
 
 
 @dataclass(frozen=True, slots=True)
+class CleanedUp:
+    """The clean-up is over, or could not be begun; ``problem`` says what went wrong."""
+
+    freed_mb: int = 0
+    saved: tuple[str, ...] = ()
+    """References that keep what only things that went had held."""
+    problem: str = ""
+    free_disk_mb: float | None = None
+    """Free disk now; ``None`` where it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline has passed."""
 
@@ -460,7 +476,7 @@ ChildEvent: TypeAlias = (
 OrderEvent: TypeAlias = (
     Up | ScaleAsked | Reloaded | PauseAsked | ResumeAsked | StopAsked | ReadyAsked
     | AgentStopAsked | AgentRestartAsked | KillSessionAsked | PokeAsked | MemoryIs | SessionUse
-    | SpendingIs | Tidied
+    | SpendingIs | Tidied | CleanedUp
 )  # fmt: skip
 """What people, the machine and the janitor lead to."""
 

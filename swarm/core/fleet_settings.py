@@ -26,6 +26,7 @@ class FleetSettings:
 
     max_active: int = 5
     min_free_memory_mb: int = 1024
+    min_free_disk_mb: int = 2048
     session_memory_mb: int | None = None
     max_load: float | None = None
     """Load average a processor."""

@@ -43,6 +43,7 @@ from swarm.core.quota import Quota
 
 COORDINATOR = "coordinator"
 CHAT = "chat"
+API = "api"
 BY_PERSON = "swarm"
 """Scope of a person's pause; those of quotas are in :mod:`swarm.core.quota`."""
 MAX_REPORTS = 256
@@ -103,6 +104,11 @@ class FleetState:
         self._begin_books()
         # Facts from outside, and what was said about them.
         self.free_memory_mb: float | None = None
+        self.free_disk_mb: float | None = None
+        self.disk_told_at: float | None = None
+        self.cleaned_at: float | None = None
+        self.cleaning = False
+        """A clean-up is at work, as the disk ran low (:mod:`~swarm.core.fleet_disk`)."""
         self.load: float | None = None
         self.watches: dict[str, Watch] = {}
         self.granted_at: dict[str, float] = {}
@@ -427,6 +433,8 @@ class FleetState:
             min_free_memory_mb=self.settings.min_free_memory_mb,
             session_memory_mb=self.settings.session_memory_mb,
             reserved_mb=self._reserved_mb(),
+            free_disk_mb=None if self.free_disk_mb is None else int(self.free_disk_mb),
+            min_free_disk_mb=self.settings.min_free_disk_mb,
             load=self.load,
             max_load=self.settings.max_load,
             stagger_seconds=self.settings.stagger_seconds,

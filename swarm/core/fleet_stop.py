@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarm.core import fleet_disk as disk
 from swarm.core import journal, life
 from swarm.core.fleet_effects import (
     End,
@@ -46,6 +47,7 @@ def begin_stop(fleet: FleetState, *, now: bool, drain: float | None, by: str) ->
     fleet.timers.set(("up", ""), None)
     how = "now" if now else "drain" if drain is not None else "grace"
     fleet.note(journal.StopAsked(how, by))
+    disk.end(fleet)
     if stop.drain:
         fleet.timers.set(("drain", ""), fleet.now + stop.drain)
     _leave_all(fleet, stop)
@@ -113,7 +115,7 @@ def _services_down(fleet: FleetState) -> bool:
 
 def _tidy(fleet: FleetState, stop: Stopping) -> None:
     """Hand every workspace to the janitor, after the batch it may be at."""
-    if fleet.tidying or stop.last_tidy:
+    if fleet.tidying or fleet.cleaning or stop.last_tidy:
         return
     if fleet.settings.persist:
         stop.stage = "over"

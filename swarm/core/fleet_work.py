@@ -66,6 +66,8 @@ def promotion_asked(fleet: FleetState, event: PromotionAsked) -> None:
         fleet.free_memory_mb = event.free_memory_mb
     if event.load is not None:
         fleet.load = event.load
+    if event.free_disk_mb is not None:
+        fleet.free_disk_mb = event.free_disk_mb
     idle = agent.work
     if not isinstance(idle, Waiting) or agent.life.state is not ChildState.RUNNING:
         fleet.deny(agent, event.task, event.fence, f"the agent is {agent.state}", gate.FULL_RETRY)

@@ -16,6 +16,7 @@ FULL_RETRY = 1.0
 """Seconds after which a full fleet is worth asking again; the slots report comes sooner."""
 MEMORY_RETRY = 10.0
 LOAD_RETRY = 10.0
+DISK_RETRY = 10.0
 UNKNOWN_RETRY = 30.0
 """For a pause or a budget with no known end."""
 BUSY_LOAD = 1.0
@@ -64,6 +65,10 @@ class GateFacts:
     """What one session may take, where limited: so many fit into what is free."""
     reserved_mb: int = 0
     """Of what is free: kept for young sessions with a limit, which have not grown to it yet."""
+    free_disk_mb: int | None = None
+    """Below the home and the workspaces, the lower; ``None`` where it cannot be read."""
+    min_free_disk_mb: int = 0
+    """Below it, no promotions; 0 asks nothing."""
     load: float | None = None
     """Load average of the last minute, a processor; ``None`` where it is not known."""
     max_load: float | None = None
@@ -117,7 +122,9 @@ def judge(facts: GateFacts, now: float) -> Verdict:
 
 
 def _machine_allows(facts: GateFacts, now: float) -> Verdict:
-    """What is left to ask once the swarm itself would let one start: load, memory, the stagger."""
+    """What is left to ask once the swarm itself would let one start: what the machine has."""
+    if low := disk_reason(facts):
+        return Closed(low, DISK_RETRY)
     if facts.max_load is not None and facts.load is not None and facts.load > facts.max_load:
         reason = f"the load is {facts.load:.1f} a processor, limits.max_load is {facts.max_load:g}"
         return Closed(reason, LOAD_RETRY)
@@ -139,6 +146,16 @@ def _machine_allows(facts: GateFacts, now: float) -> Verdict:
             return Closed(f"sessions start {apart}", until - now, until)
         free = 1
     return Open(free)
+
+
+def disk_reason(facts: GateFacts) -> str:
+    """Why the disk lets no session start, or nothing: it is wide enough, or nobody asked."""
+    if facts.free_disk_mb is None or facts.free_disk_mb >= facts.min_free_disk_mb:
+        return ""
+    return (
+        f"{facts.free_disk_mb} MB of disk are free, "
+        f"limits.min_free_disk_mb is {facts.min_free_disk_mb}"
+    )
 
 
 def busy(facts: GateFacts) -> bool:

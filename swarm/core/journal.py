@@ -372,6 +372,24 @@ class WorkspaceKept(_Entry):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class DiskLow(_Entry):
+    """The disk runs low: no session starts, and what may go is removed."""
+
+    kind: ClassVar[str] = "disk_low"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedUp(_Entry):
+    """A clean-up by the swarm itself is over; ``saved`` are references that keep commits."""
+
+    kind: ClassVar[str] = "cleaned_up"
+    freed_mb: int = 0
+    saved: tuple[str, ...] = ()
+    problem: str = ""
+
+
 Entry: TypeAlias = (
     SwarmStarted | SwarmStopped | StopAsked | Scaled | Paused | Resumed | Reloaded | ReloadRefused
     | BudgetNear | BudgetSpent | BudgetOpen
@@ -381,6 +399,7 @@ Entry: TypeAlias = (
     | ChildForgiven | ChildStopped | RestartAsked
     | Promoted | PromotionDenied | SessionStarted | SessionEnded | SessionKillAsked | TaskLost
     | TaskReported | WorkspaceAdopted | WorkspaceRemoved | WorkspaceKept
+    | DiskLow | CleanedUp
 )  # fmt: skip
 
 KINDS: dict[str, type[Entry]] = {one.kind: one for one in Entry.__args__}

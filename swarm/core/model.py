@@ -62,6 +62,10 @@ class TaskState(StrEnum):
 LIVE_TASK_STATES = frozenset(
     {TaskState.QUEUED, TaskState.RUNNING, TaskState.REVIEW, TaskState.LANDING}
 )
+ENDED_BADLY = frozenset({TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED})
+"""Final states other than ``done``; ``needs_human`` is none: an answer goes on with it."""
+OVER = ENDED_BADLY | {TaskState.DONE}
+"""States that nothing but a retry leads out of."""
 
 
 class TaskResult(StrEnum):
@@ -202,6 +206,10 @@ MAX_AGENT_NAME = 32
 MAX_ROLE_NAME = 22
 """An agent's name is ``swarm-<role>-NNN`` and at most 32 characters (rules "Fleet commands")."""
 
+OUTSIDER = "lane:"
+"""Before the name of an agent that is neither of the fleet nor on its channel."""
+
+_OUTSIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 _ROLE = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?\Z")
 _AGENT_NAME = re.compile(r"swarm-(?P<role>[a-z0-9_-]+)-(?P<index>[0-9]{3,})\Z")
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -242,6 +250,24 @@ def is_agent_id(text: str) -> bool:
 def bare_id(agent_id: str) -> str:
     """An agent id without its leading ``@``: the form used everywhere inside the program."""
     return agent_id.removeprefix("@")
+
+
+def is_outsider_name(text: str) -> bool:
+    """Whether ``text`` may name an agent outside the fleet: 1–32 of letters, digits, ``_ -``.
+
+    Sixteen hex digits would look like an agent of the channel.
+    """
+    return bool(_OUTSIDER.match(text)) and not is_agent_id(text)
+
+
+def outsider_id(who: str) -> str:
+    """The agent id an outsider's leases have: no agentchat id looks like it."""
+    return OUTSIDER + who
+
+
+def is_outsider_id(agent_id: str) -> bool:
+    """Whether a lease of this agent id is an outsider's."""
+    return agent_id.startswith(OUTSIDER)
 
 
 def agent_name(role: str, index: int) -> str:

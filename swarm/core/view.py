@@ -122,6 +122,11 @@ def _tell_money(entry: j.Entry) -> str:
     match entry:
         case j.BudgetNear(text=text) | j.BudgetSpent(text=text) | j.BudgetOpen(text=text):
             return text
+        case j.DiskLow(reason=reason):
+            return f"the disk runs low: {reason}"
+        case j.CleanedUp(freed_mb=freed, saved=saved, problem=problem):
+            kept = f", commits kept as {', '.join(saved)}" if saved else ""
+            return _with(f"cleaned up: {freed} MB removed{kept}", problem)
         case _:
             return ""
 

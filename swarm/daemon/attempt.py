@@ -126,7 +126,8 @@ def _prepare(daemon: Daemon, job: Job, *, again: bool) -> Step:
     repo = job.work.repo
     if daemon.cloning:
         return replace(daemon, phase=Preparing(job, again)), ()
-    complete = repo is None or repo.clone == "shared"
+    job = replace(job, merged=None)
+    complete = repo is None or (repo.clone == "shared" and not repo.merge)
     if repo is None or (daemon.hub == repo.hub and complete and not again):
         return replace(daemon, phase=Launching(job, again)), (Launch(job),)
     return _clone(replace(daemon, phase=Preparing(job, again)), repo, fresh=again)
@@ -134,13 +135,16 @@ def _prepare(daemon: Daemon, job: Job, *, again: bool) -> Step:
 
 def _clone(daemon: Daemon, repo: RepoWork, *, fresh: bool) -> Step:
     daemon = replace(daemon, cloning=repo.hub)
-    return daemon, (MakeClone(repo.hub, repo.clone, fresh, repo.start),)
+    merge = repo if repo.merge else None
+    return daemon, (MakeClone(repo.hub, repo.clone, fresh, repo.start, merge),)
 
 
 def _enough(repo: RepoWork, event: CloneMade | CloneFailed) -> bool:
     """Whether this clone's end is the one the job waits for, not one begun before it came."""
     if repo.hub != event.hub:
         return False
+    if repo.merge:
+        return isinstance(event, CloneFailed) or event.merged is not None
     return repo.clone == "shared" or event.start == repo.start
 
 
@@ -156,6 +160,8 @@ def cloned(daemon: Daemon, event: CloneMade | CloneFailed, now: float) -> Step:
             if repo is not None and isinstance(event, CloneFailed):
                 reason = f"no clone could be made: {event.error}"
                 return give_back(daemon, job.work.task, job.fence, reason, now, CLONE_RETRY_SECONDS)
+            if isinstance(event, CloneMade):
+                job = replace(job, merged=event.merged)
             return replace(daemon, phase=Launching(job, again)), (Launch(job),)
         case Idle() | Claiming() | Promoting():
             if isinstance(event, CloneFailed):

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
-from swarm.core.model import Outcome
+from swarm.core.model import Outcome, TaskKind
 from swarm.daemon.reporting import MAX_REASON
 from swarm.daemon.resting import rest
 from swarm.daemon.state import Job
+from swarm.errors import SwarmError
 from swarm.sandbox.launch import Confinement
 from swarm.sandbox.trees import marker
 from swarm.sessions.model import Summary
 from swarm.sessions.outcome import Evidence, decide
-from swarm.sessions.prompt import QUESTION_FILE
+from swarm.sessions.prompt import ANSWER_FILES, QUESTION_FILE
 from swarm.spawner.author import git_identity
+from swarm.spawner.clone_merge import Merged, marked
 from swarm.spawner.homecoming import bring_home
 from swarm.spawner.hub import count_commits
-from swarm.spawner.refs import beneath
+from swarm.spawner.results import keep_results, plain_file
 from swarm.spawner.workspace import Workspace
 from swarm.wire.lifeline import Finished, RepoWork
 
 MAX_QUESTION = 4000
 """Characters of ``needs_human.md`` that are read."""
+MAX_ANSWER = 60_000
+"""Characters of ``review.json`` or ``plan.yaml`` that are read (``wire.lifeline.Finished``)."""
+MAX_NAMED = 5
+"""Files in conflict that a reason names."""
 
 
 class Home(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +39,24 @@ class Home(msgspec.Struct, frozen=True, omit_defaults=True):
     commits: int = 0
     saved: tuple[str, ...] = ()
     problem: str = ""
+    unresolved: tuple[str, ...] = ()
+    """Files in which a conflict, or its markers, were left."""
+    note: str = ""
+    """What of its results could not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an attempt may have left to bring home."""
+
+    key: tuple[str, int]
+    attempt: int = 0
+    repo: RepoWork | None = None
+    folder: str = ""
+    """The task's own directory; empty: its results stay in the workspace."""
+    merged: Merged | None = None
+    holder: bool = False
+    """It held the task to its end, see :func:`~swarm.spawner.homecoming.bring_home`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +68,30 @@ class Witnessed:
     tells_result: bool
     failure: str = ""
     question: str = ""
+    answer: str = ""
+    """What a review or a planner left."""
 
 
 _encoder = msgspec.json.Encoder()
 
 
 def secure(
-    workspace: Workspace,
-    agent: str,
-    home_id: str,
-    key: tuple[str, int],
-    repo: RepoWork,
-    confinement: Confinement,
-    *,
-    holder: bool = False,
+    workspace: Workspace, agent: str, home_id: str, left: Left, confinement: Confinement
 ) -> bytes:
-    """Bring the work of attempt ``key`` into the hub; for a helper process, as git blocks.
+    """Bring what an attempt left home; for a helper process, as git and copying block.
 
-    ``holder``: it held the task to its end, see :func:`~swarm.spawner.homecoming.bring_home`.
-    Returns a :class:`Home` as JSON.  Raises :class:`~swarm.errors.SwarmError`.
+    Its results go to the task's folder, its work into the hub.  Returns a :class:`Home` as JSON.
+    Raises :class:`~swarm.errors.SwarmError`.
     """
-    task, fence = key
+    (task, fence), repo = left.key, left.repo
+    note = ""
+    if left.folder:
+        try:
+            note = keep_results(workspace.out(task), left.folder, left.attempt)
+        except SwarmError as error:
+            note = str(error)  # they are still in the workspace
+    if repo is None:
+        return _encoder.encode(Home(note=note))
     came = bring_home(
         workspace,
         hub=repo.hub,
@@ -79,12 +104,20 @@ def secure(
         confinement=Confinement(
             confinement.containment, confinement.landlock, marker(home_id, task, fence)
         ),
-        holder=holder,
+        holder=left.holder,
     )
     if not came.problem and not came.saved:
         rest(workspace, repo.hub, repo.clone, repo.base, confinement)
     count = count_commits(repo.hub, repo.base, came.commit) if came.commit is not None else 0
-    return _encoder.encode(Home(came.commit, count, came.saved, came.problem))
+    unresolved = came.unresolved or _with_markers(repo, left.merged, came.commit)
+    return _encoder.encode(Home(came.commit, count, came.saved, came.problem, unresolved, note))
+
+
+def _with_markers(repo: RepoWork, merged: Merged | None, tip: str | None) -> tuple[str, ...]:
+    """Files given to the session in conflict, and committed with the conflict's markers."""
+    if merged is None or tip is None:
+        return ()
+    return marked(repo.hub, (repo.start, repo.merge), tip, merged.conflicts)
 
 
 def read_home(data: bytes) -> Home:
@@ -93,18 +126,19 @@ def read_home(data: bytes) -> Home:
 
 
 def read_question(workspace: Workspace, task: str) -> str:
-    """The question a session left for a person; empty when there is none.
+    """The question a session left for a person; empty when there is none."""
+    return plain_file(workspace.out(task), QUESTION_FILE, MAX_QUESTION)
 
-    The folder is the session's: no link is followed, nothing but a plain file is read.
+
+def read_answer(workspace: Workspace, task: str, kind: TaskKind) -> str:
+    """The verdict or the plan a session left; empty when there is none, or none is asked for.
+
+    Control characters are made spaces: JSON would write each with six, and a report that is too
+    long for the channel would never be settled.
     """
-    folder = workspace.out(task)
-    top, name = os.path.split(folder)
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with suppress(OSError), beneath(top, name) as out:
-        fd = os.open(QUESTION_FILE, flags, dir_fd=out)
-        with open(fd, "rb") as file:
-            return file.read(4 * MAX_QUESTION).decode("utf-8", "replace")[:MAX_QUESTION].strip()
-    return ""
+    name = ANSWER_FILES.get(kind)
+    text = plain_file(workspace.out(task), name, MAX_ANSWER) if name is not None else ""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def conclude(
@@ -133,28 +167,43 @@ def conclude(
         now,
         utc_offset,
     )
-    why = verdict.reason
-    if home.problem:
-        why = "; ".join(part for part in (why, f"not all is in the hub: {home.problem}") if part)
-    if home.saved:
-        why = "; ".join(part for part in (why, f"saved as {', '.join(home.saved)}") if part)
     outcome = verdict.outcome
-    if home.problem and not home.commits and outcome is Outcome.SUCCEEDED:
+    stands = job.work.repo is not None and home.commit == job.work.repo.start
+    if home.problem and (stands or not home.commits) and outcome is Outcome.SUCCEEDED:
         outcome = Outcome.FAILED  # work that nobody can get at is not done
-    summary = seen.summary
+    if home.unresolved and outcome is Outcome.SUCCEEDED and not verdict.needs_human:
+        outcome = Outcome.FAILED  # whatever it says: it cannot be built on
+    summary, repo = seen.summary, job.work.repo
+    start = repo.start if repo is not None else None
     return Finished(
         task=job.work.task,
         fence=job.fence,
         outcome=outcome,
-        reason=why[:MAX_REASON],
+        reason=_reason(verdict.reason, home)[:MAX_REASON],
         result=verdict.result,
         exit_status=seen.exit_status,
         session_id="" if verdict.session_gone else summary.session_id,
         usage=summary.usage,
         cost_usd=summary.cost_usd,
-        branch=job.work.repo.branch if job.work.repo is not None and home.commit else None,
+        branch=repo.branch if repo is not None and home.commit else None,
         commit=home.commit,
         commits=home.commits,
         retry_at=verdict.retry_at,
         needs_human=verdict.needs_human,
+        start=job.merged.start if job.merged is not None else start,
+        review=seen.answer,
     )
+
+
+def _reason(why: str, home: Home) -> str:
+    """The verdict's own reason, and what became of the work where that must be known."""
+    parts = [why]
+    if home.unresolved:
+        names = ", ".join(home.unresolved[:MAX_NAMED])
+        more = len(home.unresolved) - MAX_NAMED
+        parts.append(f"conflicts are left in {names}" + (f" and {more} more" if more > 0 else ""))
+    if home.problem:
+        parts.append(f"not all is in the hub: {home.problem}")
+    if home.saved:
+        parts.append(f"saved as {', '.join(home.saved)}")
+    return "; ".join(part for part in (*parts, home.note) if part)

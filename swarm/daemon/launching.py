@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from swarm.daemon import memory
-from swarm.daemon.session import UNLIMITED, RawLog, Session
+from swarm.daemon.session import UNLIMITED, RawLog, Session, keep_prompt
 from swarm.daemon.state import Job
 from swarm.errors import SwarmError, WorkspaceError
 from swarm.sandbox import cgroups, kernel, oom
@@ -18,7 +18,7 @@ from swarm.sandbox.landlock import MINIMUM_ABI, NETWORK_ABI, LandlockRules
 from swarm.sandbox.launch import Command, Confinement, Tree, launch
 from swarm.sandbox.trees import marker
 from swarm.sessions.model import Launch, LaunchRequest
-from swarm.sessions.prompt import Assignment, compose
+from swarm.sessions.prompt import ANSWER_FILES, QUESTION_FILE, Assignment, compose
 from swarm.sessions.registry import adapter
 from swarm.spawner.author import git_identity
 from swarm.spawner.clone import (
@@ -32,6 +32,7 @@ from swarm.spawner.clone import (
 from swarm.spawner.context import begin_task
 from swarm.spawner.git import is_safe_ref
 from swarm.spawner.refs import read_ref
+from swarm.spawner.results import forget_files
 from swarm.spawner.workspace import Workspace, prepare_task
 from swarm.wire.lifeline import RepoWork, Tuning, Work
 from swarm.wire.spawn import DaemonSpec
@@ -108,14 +109,19 @@ def start(means: Means, job: Job, limits: Limits = UNLIMITED) -> Session:
     repo = work.repo
     context = ""
     if not job.probe:
-        memory.save_current(workspace, memory.Current(work.task, job.fence, work.title, repo))
+        current = memory.Current(work.task, job.fence, work.title, repo, work.attempt, work.folder)
+        memory.save_current(workspace, current)
         context = begin_task(workspace, work)
+        if work.resume_session is None or work.feedback:  # else it goes on with what it left
+            forget_files(out, (QUESTION_FILE, *ANSWER_FILES.values()))
     if repo is None:
         os.makedirs(where, mode=0o700, exist_ok=True)
     cli = adapter(spec.runtime.adapter)
-    request = _request(means, work, out, context)
+    request = _request(means, job, out, context)
     if job.probe:
         request = replace(request, prompt=work.prompt, workspace=where)
+    else:
+        keep_prompt(f"{_record(spec, work)}.prompt.md", request.prompt)
     how = cli.launch(request)
     prepare_state(workspace.state, how.directories, how.files, how.links)
     env = _environment(spec, workspace, work, how, out)
@@ -127,7 +133,7 @@ def start(means: Means, job: Job, limits: Limits = UNLIMITED) -> Session:
         oom_score=oom.SESSION,
     )
     prelude: tuple[Command, ...] = ()
-    if repo is not None:
+    if repo is not None and job.merged is None:
         if is_in_use(workspace):
             raise WorkspaceError(f"{workspace.repo} holds work that could not be saved")
         freshen(workspace, new_task=True)
@@ -143,14 +149,15 @@ def start(means: Means, job: Job, limits: Limits = UNLIMITED) -> Session:
         tree,
         cli.parser(before),
         tells_result=cli.tells_result,
-        log=RawLog(
-            os.devnull
-            if job.probe
-            else f"{spec.home}/logs/sessions/{work.task}.{work.attempt}.jsonl"
-        ),
+        log=RawLog(os.devnull if job.probe else f"{_record(spec, work)}.jsonl"),
         limits=limits,
         trouble=trouble,
     )
+
+
+def _record(spec: DaemonSpec, work: Work) -> str:
+    """Path of what is kept of this attempt, without its ending."""
+    return f"{spec.home}/logs/sessions/{work.task}.{work.attempt}"
 
 
 def _group(spec: DaemonSpec, job: Job, limits: Limits) -> Group | str:
@@ -206,8 +213,8 @@ def _prelude(workspace: Workspace, repo: RepoWork, env: Mapping[str, str]) -> tu
     )
 
 
-def _request(means: Means, work: Work, out: str, context: str) -> LaunchRequest:
-    spec, workspace = means.spec, means.workspace
+def _request(means: Means, job: Job, out: str, context: str) -> LaunchRequest:
+    spec, workspace, work = means.spec, means.workspace, job.work
     prompt = compose(
         Assignment(
             task_id=work.task,
@@ -221,8 +228,14 @@ def _request(means: Means, work: Work, out: str, context: str) -> LaunchRequest:
             component=work.component,
             title=work.title,
             earlier=work.earlier,
+            thread=work.thread,
             context=context,
             resumed=work.resume_session is not None,
+            feedback=work.feedback,
+            kind=work.kind,
+            input_dir=_input(work),
+            target=work.repo.target if work.repo is not None else "",
+            conflicts=job.merged.conflicts if job.merged is not None else (),
         )
     )
     return LaunchRequest(
@@ -236,8 +249,15 @@ def _request(means: Means, work: Work, out: str, context: str) -> LaunchRequest:
         model=spec.model,
         resume_session=work.resume_session,
         bypass_permissions=means.bypass,
+        input_dir=_input(work),
         environ=spec.environ,
     )
+
+
+def _input(work: Work) -> str:
+    """What was handed in with the task; empty when there is nothing."""
+    place = os.path.join(work.folder, "input") if work.folder else ""
+    return place if place and os.path.isdir(place) and not os.path.islink(place) else ""
 
 
 def _environment(
@@ -264,6 +284,7 @@ def _rules(
 ) -> LandlockRules:
     spec, workspace, repo = means.spec, means.workspace, work.repo
     person = spec.environ.get("HOME", "")
+    given = (_input(work),) if _input(work) else ()
     return session_rules(
         repo=where,
         out=out,
@@ -273,7 +294,7 @@ def _rules(
         programs=how.argv,
         env=env,
         borrowed=borrowed_paths(repo.hub, repo.clone) if repo is not None else (),
-        read=(*how.read_paths, *(_expanded(path, person) for path in spec.read)),
+        read=(*how.read_paths, *(_expanded(path, person) for path in spec.read), *given),
         write=(*how.write_paths, *(_expanded(path, person) for path in spec.write)),
         hidden=(spec.home, workspace.path, *((person,) if person else ())),
         ports=spec.network,

@@ -13,15 +13,16 @@ import msgspec
 
 from swarm.daemon import machine, memory, outbox
 from swarm.daemon.chore import Chore
+from swarm.daemon.cloning import confinement_of, make_clone
 from swarm.daemon.doze import Arrival, Doze, Settled
 from swarm.daemon.launching import Means, can_confine
 from swarm.daemon.line import Lifeline
 from swarm.daemon.link import ChatLink
 from swarm.daemon.loop import Loop
-from swarm.daemon.performer import Performer, confinement_of, make_clone
+from swarm.daemon.performer import Performer
 from swarm.daemon.signer import Signer
 from swarm.daemon.signin import Joined, jitter, numeric_family, sign_in
-from swarm.daemon.state import Daemon, Idle, Me, Told
+from swarm.daemon.state import Daemon, Idle, MakeClone, Me, Told
 from swarm.errors import ChatError, SwarmError
 from swarm.logs import JsonLog
 from swarm.sessions import claude, codex, command, opencode, scripted_adapter
@@ -109,7 +110,7 @@ class Helpers:
             spec = _spec.decode(raw)
             workspace = Workspace(spec.workspace)
             inside = confinement_of(workspace, can_confine(spec))
-            return make_clone(workspace, wanted.hub, wanted.clone, inside)
+            return make_clone(workspace, MakeClone(wanted.hub, wanted.clone), inside)
 
         return Chore(make)
 

@@ -29,6 +29,9 @@ class Current(msgspec.Struct, frozen=True, omit_defaults=True):
     fence: int
     title: str = ""
     repo: RepoWork | None = None
+    attempt: int = 0
+    folder: str = ""
+    """The task's own directory, which its results go to."""
 
 
 class Rest(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,12 +13,12 @@ from swarm.core.model import Outcome
 from swarm.daemon import concluding, memory, outbox
 from swarm.daemon.chore import Chore
 from swarm.daemon.claims import is_task_id
-from swarm.daemon.concluding import Home, Witnessed
+from swarm.daemon.cloning import confinement_of, make_clone, read_merged
+from swarm.daemon.concluding import Home, Left, Witnessed
 from swarm.daemon.launching import Means, limits_of, start
 from swarm.daemon.link import resolve
 from swarm.daemon.loop import Loop
 from swarm.daemon.outbox import Entry, Reported
-from swarm.daemon.resting import first_rest
 from swarm.daemon.session import Session
 from swarm.daemon.state import (
     CloneFailed,
@@ -49,11 +48,10 @@ from swarm.daemon.state import (
 )
 from swarm.errors import SpawnError, SwarmError, WorkspaceError
 from swarm.logs import JsonLog
-from swarm.sandbox.landlock import LandlockRules
 from swarm.sandbox.launch import Confinement
 from swarm.spawner import clone as clones
 from swarm.spawner.context import Earlier, end_task
-from swarm.spawner.workspace import Workspace, clone_problem, set_aside
+from swarm.spawner.workspace import Workspace
 from swarm.wire import work
 from swarm.wire.lifeline import Prepare, RepoWork
 from swarm.wire.pacing import CLAIMING, SETTLING, STATUS
@@ -176,15 +174,16 @@ class Performer:
             self._loop.unwatch(fd)
         began = any(isinstance(event, SessionBegan) for event in events)
         if began and not session.job.probe:
-            self._mark_in_use()
+            self._mark_in_use(session.job.work.repo)
         if session.over:
             self._session = None
             self._witness(session)
         self._loop.post(*events)
 
-    def _mark_in_use(self) -> None:
+    def _mark_in_use(self, repo: RepoWork | None) -> None:
+        author = (repo.author_name, repo.author_email) if repo is not None else ("", "")
         try:
-            clones.mark_in_use(self._workspace)
+            clones.mark_in_use(self._workspace, author)
         except OSError as error:  # its branch is checked out, which says the same
             self._log.write("not_saved", text=f"in-use: {error.strerror}")
 
@@ -196,6 +195,7 @@ class Performer:
             session.tells_result,
             session.failure,
             concluding.read_question(self._workspace, task),
+            concluding.read_answer(self._workspace, task, session.job.work.kind),
         )
         if session.stderr_tail:
             text = session.stderr_tail.decode("utf-8", "replace")
@@ -210,28 +210,30 @@ class Performer:
 
     def _begin_chore(self, effect: MakeClone | Secure) -> None:
         match effect:
-            case MakeClone(hub, mode, fresh, begin):
+            case MakeClone(hub, _, _, begin):
                 workspace, confinement = self._workspace, self._confinement()
 
-                def made(_: bytes, error: str) -> None:
+                def made(answer: bytes, error: str) -> None:
                     self._loop.post(
-                        CloneFailed(hub, error, begin) if error else CloneMade(hub, begin)
+                        CloneFailed(hub, error, begin)
+                        if error
+                        else CloneMade(hub, begin, read_merged(answer))
                     )
 
-                self._chore(
-                    lambda: make_clone(workspace, hub, mode, confinement, fresh, begin), made
-                )
+                self._chore(lambda: make_clone(workspace, effect, confinement), made)
             case Secure(job, ended_by, reason):
 
                 def home(answer: bytes, error: str) -> None:
                     came = Home(problem=error) if error else concluding.read_home(answer)
                     self._conclude(job, came, ended_by, reason)
 
-                if job.work.repo is None:
+                work = job.work
+                if work.repo is None and not work.folder:
                     self._conclude(job, Home(), ended_by, reason)
                 else:
                     holder = ended_by not in (Outcome.LOST, Outcome.CANCELLED)
-                    self._secure(job.key, job.work.repo, home, holder=holder)
+                    left = Left(job.key, work.attempt, work.repo, work.folder, job.merged, holder)
+                    self._secure(left, home)
 
     def recover(self, current: memory.Current) -> None:
         """Secure what the session of an earlier life left; its task is others' by now."""
@@ -246,36 +248,29 @@ class Performer:
             trouble = f"work of {current.task} is still only in the clone: {problem}"
             self._loop.post(Recovered(trouble if problem else ""))
 
-        if current.repo is None or not clones.may_hold_leftovers(self._workspace):
-            memory.clear_current(self._workspace)  # or killed before its branch was checked out
+        # It may have been killed before its branch was checked out.
+        repo = current.repo if clones.may_hold_leftovers(self._workspace) else None
+        if repo is None and not current.folder:
+            memory.clear_current(self._workspace)
             self._loop.post(Recovered())
         else:
             key = (current.task, current.fence)
-            self._secure(key, current.repo, done, holder=False)
+            self._secure(Left(key, current.attempt, repo, current.folder), done)
 
-    def _secure(
-        self,
-        key: tuple[str, int],
-        repo: RepoWork,
-        done: Callable[[bytes, str], None],
-        *,
-        holder: bool,
-        tried: int = 0,
-    ) -> None:
+    def _secure(self, left: Left, done: Callable[[bytes, str], None], tried: int = 0) -> None:
         """Bring the work home; tried again, as a killed helper or a full disk may be over soon."""
         spec, workspace, confinement = self._means.spec, self._workspace, self._confinement()
 
         def work() -> bytes:
             time.sleep(_SECURE_AFTER[tried])  # in the helper: the daemon itself beats on
-            return concluding.secure(
-                workspace, spec.name, spec.home_id, key, repo, confinement, holder=holder
-            )
+            return concluding.secure(workspace, spec.name, spec.home_id, left, confinement)
 
         def over(answer: bytes, error: str) -> None:
             problem = error or concluding.read_home(answer).problem
             if problem and tried + 1 < len(_SECURE_AFTER):
-                self._log.write("secured_again", task=key[0], fence=key[1], text=problem)
-                self._secure(key, repo, done, holder=holder, tried=tried + 1)
+                task, fence = left.key
+                self._log.write("secured_again", task=task, fence=fence, text=problem)
+                self._secure(left, done, tried + 1)
             else:
                 done(answer, error)
 
@@ -378,36 +373,6 @@ def _key(message: WorkMessage) -> tuple[str, int]:
             return f"heartbeat:{message.task.id}", SETTLING
         case _:
             return f"report:{message.task.id}:{getattr(message, 'fence', 0)}", SETTLING
-
-
-def confinement_of(workspace: Workspace, sandboxed: bool) -> Confinement:
-    """Of the same strength as the session's; git's own paths are filled in where it runs."""
-    return Confinement(landlock=LandlockRules() if sandboxed else None, tmp=workspace.tmp)
-
-
-def make_clone(
-    workspace: Workspace,
-    hub: str,
-    mode: str,
-    confinement: Confinement,
-    fresh: bool = False,
-    begin: str = "",
-) -> bytes:
-    """Make ``repo/`` a clone of ``hub``; for a helper process, contained as ``confinement``.
-
-    With ``begin`` it holds that commit, as a task waits for it; without, it is made ready for the
-    first one.  ``fresh`` sets the one that is there aside.
-
-    Raises :class:`~swarm.errors.SwarmError`.
-    """
-    if fresh and os.path.isdir(workspace.repo) and not clone_problem(workspace):
-        set_aside(workspace)
-    clones.ensure_clone(workspace, hub, mode)
-    if begin:
-        clones.ensure_start(workspace, hub, mode, begin, confinement)
-    else:
-        first_rest(workspace, hub, mode, confinement)
-    return b""
 
 
 def _why(error: SwarmError | OSError) -> str:

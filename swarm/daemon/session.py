@@ -34,6 +34,7 @@ from swarm.sessions.model import (
     Text,
     ToolCall,
 )
+from swarm.spawner.folders import write_whole
 from swarm.wire.framing import LineBuffer
 
 READ_BYTES = 64 * 1024
@@ -83,6 +84,13 @@ class RawLog:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def keep_prompt(path: str, text: str) -> None:
+    """What a session was told, beside its log; like that, a full disk costs it, not the session."""
+    with suppress(OSError):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_whole(path, text)
 
 
 class Session:

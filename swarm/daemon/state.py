@@ -11,7 +11,18 @@ from typing import TypeAlias
 
 from swarm.core.model import Containment, Outcome, Usage
 from swarm.daemon.outbox import Entry
-from swarm.wire.lifeline import ChildLine, Finished, Leave, ParentLine, Prepare, Spent, Tuning, Work
+from swarm.spawner.clone_merge import Merged
+from swarm.wire.lifeline import (
+    ChildLine,
+    Finished,
+    Leave,
+    ParentLine,
+    Prepare,
+    RepoWork,
+    Spent,
+    Tuning,
+    Work,
+)
 from swarm.wire.work import TaskRef, WorkMessage
 
 
@@ -40,6 +51,8 @@ class Job:
     """How often a foreign coordinator hears that its lease is alive; 0: ours, by the lifeline."""
     probe: bool = False
     """It is no task: one small session, in a folder of its own, that nobody is told of."""
+    merged: Merged | None = None
+    """The target was merged into its branch, which is checked out: ``work.repo.merge``."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -322,6 +335,8 @@ class CloneMade:
 
     hub: str
     start: str = ""
+    merged: Merged | None = None
+    """What became of the merge that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +470,8 @@ class MakeClone:
     fresh: bool = False
     start: str = ""
     """A commit that must be in it too; a clone that does not borrow from the hub may lack it."""
+    merge: RepoWork | None = None
+    """Then check this task's branch out in it, and merge the target into it."""
 
 
 @dataclass(frozen=True, slots=True)

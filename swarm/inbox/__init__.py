@@ -1,1 +1,1 @@
-"""A folder whose new files and folders become tasks."""
+"""Files and folders dropped in a folder become tasks: watched, settled, taken in exactly once."""

@@ -37,12 +37,24 @@ class Job(_Struct, frozen=True):
     checks: tuple[str, ...] = ()
     check_seconds: float = 600.0
     """All checks together; 0 is no limit."""
+    ports: tuple[int, ...] | None = None
+    """TCP ports the checks may connect to, where the kernel can say so; ``None``: any."""
     publish: str = ""
     """Branch of the source, its ``{target}`` already filled in; empty: not published."""
     agent: str = ""
     """Who made it: the committer's name."""
     author_name: str = ""
     author_email: str = ""
+
+
+class Publish(_Struct, frozen=True):
+    """Only publish what is on the target; answered by :class:`Landed` or :class:`NotLanded`."""
+
+    hub: str
+    source: str | None
+    target: str
+    branch: str
+    """Branch of the source."""
 
 
 class Landed(_Struct, frozen=True):
@@ -56,6 +68,8 @@ class Landed(_Struct, frozen=True):
     """The source's branch that holds it now; empty when it was not published."""
     unpublished: str = ""
     """One line: why it could not be published.  The landing stands."""
+    note: str = ""
+    """One line for people: what of the source could not be followed."""
 
 
 class SentBack(_Struct, frozen=True):
@@ -77,4 +91,5 @@ class NotLanded(_Struct, frozen=True):
     """Whether it is worth trying again later."""
 
 
+Order: TypeAlias = Job | Publish
 Verdict: TypeAlias = Landed | SentBack | NotLanded

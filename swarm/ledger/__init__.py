@@ -17,17 +17,31 @@ from swarm.ledger.interface import (
     Totals,
     Verdict,
 )
+from swarm.ledger.plan_records import (
+    AppliedPlan,
+    Changes,
+    NewPlan,
+    Plan,
+    PlannedTask,
+    PlanState,
+)
 from swarm.ledger.shown import list_json, show_json
 from swarm.ledger.sqlite import SqliteLedger, open_ledger
 
 __all__ = [
+    "AppliedPlan",
     "Attempt",
+    "Changes",
     "Claimed",
     "Event",
     "Holder",
     "Ledger",
+    "NewPlan",
     "NewTask",
     "Pause",
+    "Plan",
+    "PlanState",
+    "PlannedTask",
     "Settlement",
     "SqliteLedger",
     "Task",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import replace
 
 from swarm.core.budget import Amount
@@ -57,23 +58,14 @@ def title_of(prompt: str) -> str:
 def checked(new: NewTask) -> NewTask:
     """``new`` with its title filled in; raises :class:`~swarm.errors.UsageError`."""
     _check_prompt(new.prompt)
-    if not is_role(new.role):
-        raise UsageError(
-            f"role {one_line(new.role, 40)!r} cannot be a role's name",
-            "use 1 to 22 of a-z 0-9 _ -, as in --role builder",
-        )
+    check_place(new.role, new.lane, new.labels, new.priority)
     if new.component and not is_component(new.component):
         raise UsageError(
             f"component {one_line(new.component, 40)!r} cannot be a component's name",
             "use 1 to 64 letters, digits, dots, dashes or underscores",
         )
-    if not LOWEST_PRIORITY <= new.priority <= HIGHEST_PRIORITY:
-        raise UsageError(
-            f"priority {new.priority} is out of range",
-            f"use {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; the higher goes first",
-        )
     _check_repo(new.repo)
-    _check_lane(new)
+    _check_thread(new.thread)
     check_budget(new.budget)
     if len(new.after) > MAX_AFTER:
         raise UsageError(
@@ -132,23 +124,47 @@ def _check_repo(repo: str | None) -> None:
         )
 
 
-def _check_lane(new: NewTask) -> None:
-    if not is_lane(new.lane):
+def check_place(role: str, lane: str, labels: Mapping[str, str], priority: int) -> None:
+    """Raise :class:`~swarm.errors.UsageError` for what no task can need, or no place in a queue."""
+    if not is_role(role):
         raise UsageError(
-            f"lane {one_line(new.lane, 40)!r} cannot be a lane's name",
+            f"role {one_line(role, 40)!r} cannot be a role's name",
+            "use 1 to 22 of a-z 0-9 _ -, as in --role builder",
+        )
+    if not LOWEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
+        raise UsageError(
+            f"priority {priority} is out of range",
+            f"use {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; the higher goes first",
+        )
+    check_lane(lane)
+    check_labels(labels)
+
+
+def check_lane(lane: str) -> None:
+    """Raise :class:`~swarm.errors.UsageError` for what cannot be a lane's name."""
+    if not is_lane(lane):
+        raise UsageError(
+            f"lane {one_line(lane, 40)!r} cannot be a lane's name",
             "use 1 to 22 of a-z 0-9 _ -, as in --lane reviews",
         )
-    if len(new.labels) > MAX_LABELS:
-        raise UsageError(f"a task with {len(new.labels)} labels", f"give at most {MAX_LABELS}")
-    for key, value in new.labels.items():
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raise :class:`~swarm.errors.UsageError` for too many labels, or one that cannot be."""
+    if len(labels) > MAX_LABELS:
+        raise UsageError(f"a task with {len(labels)} labels", f"give at most {MAX_LABELS}")
+    for key, value in labels.items():
         if not is_label(key, value):
             raise UsageError(
                 f"label {one_line(f'{key}={value}', 60)!r} cannot be",
                 "use KEY=VALUE, the key of a-z 0-9 _ -, the value at most 64 characters",
             )
-    if new.thread and not is_component(new.thread):
+
+
+def _check_thread(thread: str) -> None:
+    if thread and not is_component(thread):
         raise UsageError(
-            f"thread {one_line(new.thread, 40)!r} cannot be a thread's name",
+            f"thread {one_line(thread, 40)!r} cannot be a thread's name",
             "use 1 to 64 letters, digits, dots, dashes or underscores",
         )
 

@@ -8,13 +8,19 @@ remedy, when the ledger cannot be read or written.  What the calls take and give
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
 from swarm.core.budget import NOTHING, Amount, Key, Reading
 from swarm.core.model import Outcome, TaskState, Usage
+from swarm.ledger.history_calls import HistoryCalls
+from swarm.ledger.landing_calls import LandingCalls
+from swarm.ledger.lanes_calls import LaneCalls
+from swarm.ledger.notices_calls import NoticesCalls
+from swarm.ledger.plans_calls import PlansCalls
 from swarm.ledger.records import (
+    KEPT,
     LOST_LIMIT,
     QUOTA_DELAY,
     Attempt,
@@ -23,11 +29,14 @@ from swarm.ledger.records import (
     Holder,
     NewTask,
     Pause,
+    Queue,
     Settlement,
     Task,
     Totals,
     Verdict,
+    Way,
 )
+from swarm.ledger.waiting_calls import WaitingCalls
 from swarm.wire.lifeline import Finished
 
 __all__ = [
@@ -40,6 +49,7 @@ __all__ = [
     "Ledger",
     "NewTask",
     "Pause",
+    "Queue",
     "Settlement",
     "Task",
     "Totals",
@@ -47,7 +57,9 @@ __all__ = [
 ]
 
 
-class Ledger(Protocol):
+class Ledger(
+    HistoryCalls, LandingCalls, WaitingCalls, LaneCalls, PlansCalls, NoticesCalls, Protocol
+):
     """Tasks and what became of them.  One writer at a time; any number of processes."""
 
     def close(self) -> None:
@@ -84,6 +96,8 @@ class Ledger(Protocol):
     def find(self, prefix: str) -> Task:
         """The one task whose id is, or begins with, ``prefix`` (with or without ``t-``).
 
+        ``p-ID/key`` names a task of a plan.
+
         Raises :class:`~swarm.errors.UsageError` when there is none, or more than one.
         """
 
@@ -95,8 +109,16 @@ class Ledger(Protocol):
         states: Sequence[TaskState] | None = None,
         limit: int = 1000,
         role: str | None = None,
+        *,
+        lane: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        thread: str | None = None,
+        plan: str | None = None,
     ) -> list[Task]:
-        """The youngest ``limit`` tasks that fit, oldest first."""
+        """The youngest ``limit`` tasks that fit, oldest first.
+
+        With ``labels``: those that have all of these, whatever else they have.
+        """
 
     def attempts(self, task: str) -> list[Attempt]:
         """A task's attempts, first to last."""
@@ -136,17 +158,8 @@ class Ledger(Protocol):
 
     # -- leases
 
-    def ready(self, roles: Sequence[str], limit: int, component: str = "") -> list[Task]:
-        """Queued tasks nothing holds back: at most ``limit`` of *each* role.
-
-        Highest priority first, then the oldest.  One role's queue never hides another's.
-        """
-
     def session_holder(self, task: str) -> str:
         """Agent id of who can go on with a task's interrupted session; empty for nobody."""
-
-    def waiting_roles(self) -> list[str]:
-        """The roles of the queued tasks that no dependency holds back."""
 
     def next_delay(self) -> float | None:
         """When the next delayed task may be looked at again."""
@@ -188,11 +201,15 @@ class Ledger(Protocol):
         agent: str,
         agent_id: str | None = None,
         commits: Sequence[str] | None = None,
+        *,
+        way: Way = KEPT,
     ) -> Settlement:
         """Take in a report and move its task as the table of outcomes says.
 
         ``agent_id`` is checked against the holder when given (a report from chat); ``None`` is a
         report the supervisor hands over.  ``commits`` are the ids on the branch, when known.
+        ``way`` is what becomes of good work; without one it stays a branch.  The verdict of a
+        review moves the task it is about in the same transaction.
         """
 
     def requeue(
@@ -228,14 +245,6 @@ class Ledger(Protocol):
         Raises :class:`~swarm.errors.UsageError` for an unknown id or a task that has ended.
         """
 
-    def retry(self, task: str, budget: Amount = NOTHING) -> Task:
-        """Queue an ended task again, with its branch and its earlier attempts.
-
-        ``budget`` takes the place of what it had been given, part by part.  Raises
-        :class:`~swarm.errors.UsageError` for an unknown id, a task that has not ended, or one that
-        has spent its very own budget.
-        """
-
     # -- what must survive a restart, and what people are told
 
     def pause(self, scope: str, reason: str, until: float | None = None) -> None:
@@ -254,7 +263,7 @@ class Ledger(Protocol):
         """Every pause that was not resumed, whether or not its end has passed."""
 
     def note(self, key: str, text: str) -> None:
-        """Why tasks wait, by ``gate`` or ``role:<role>``; empty text clears it."""
+        """Why tasks wait, by ``gate`` or ``queue:<number>``; empty text clears it."""
 
     def notes(self) -> dict[str, str]:
         """What was noted."""

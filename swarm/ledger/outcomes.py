@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import assert_never
 
-from swarm.core.model import Outcome, TaskResult, TaskState
-from swarm.ledger.interface import LOST_LIMIT, QUOTA_DELAY
+from swarm.core.model import Merge, Outcome, Review, TaskKind, TaskResult, TaskState
+from swarm.core.retry import wait_after_failure
+from swarm.ledger.records import KEPT, LOST_LIMIT, QUOTA_DELAY, Judgement, Way
 from swarm.wire.lifeline import Finished
+
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +21,29 @@ class Becomes:
     state: TaskState
     result: TaskResult | None = None
     not_before: float | None = None
+    retry: bool = False
+    """It failed, and is tried again by itself as its role says."""
 
 
-def becomes(finished: Finished, now: float) -> Becomes:
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known of a task when a report on it comes in."""
+
+    kind: TaskKind = TaskKind.WORK
+    foreign: bool = False
+    """Its holder is not of our fleet: nothing of it was fetched by us, so it never lands."""
+    approved: str | None = None
+    way: Way = KEPT
+    judgement: Judgement | None = None
+    """Of a review: its verdict, where it could be read."""
+    retries: int = 0
+    """How often it was tried again by itself."""
+
+
+WORK = Case()
+
+
+def becomes(finished: Finished, now: float, case: Case = WORK) -> Becomes:
     """The state of a task after this report, at ``now`` (Unix seconds)."""
     match finished.outcome:
         case Outcome.CANCELLED:
@@ -36,7 +60,7 @@ def becomes(finished: Finished, now: float) -> Becomes:
         case Outcome.DENIED:
             return Becomes(TaskState.NEEDS_HUMAN)
         case Outcome.SUCCEEDED:
-            return Becomes(TaskState.DONE, _result(finished))
+            return _succeeded(finished, case)
         case (
             Outcome.FAILED
             | Outcome.TIMED_OUT
@@ -44,9 +68,38 @@ def becomes(finished: Finished, now: float) -> Becomes:
             | Outcome.OVERFLOW
             | Outcome.OVER_BUDGET
         ):
-            return Becomes(TaskState.FAILED)
+            return _failed(finished, now, case)
         case _:
             assert_never(finished.outcome)
+
+
+def _failed(finished: Finished, now: float, case: Case) -> Becomes:
+    """Final, unless its role has it tried again."""
+    way = case.way
+    wait = wait_after_failure(finished.outcome, case.retries, way.retries, way.retry_seconds)
+    if wait is None:
+        return Becomes(TaskState.FAILED)
+    return Becomes(TaskState.QUEUED, not_before=now + wait, retry=True)
+
+
+def _succeeded(finished: Finished, case: Case) -> Becomes:
+    """Only what succeeded comes here, so nothing else is ever reviewed or landed."""
+    if case.kind is TaskKind.REVIEW and case.judgement is None:
+        return Becomes(TaskState.FAILED)
+    result = _result(finished)
+    if case.kind is not TaskKind.WORK:
+        return Becomes(TaskState.DONE, TaskResult.ANSWER)
+    if result is not TaskResult.BRANCH or not lands(finished, case):
+        return Becomes(TaskState.DONE, result)
+    if case.way.review is not Review.NONE and case.approved != finished.commit:
+        return Becomes(TaskState.REVIEW)
+    return Becomes(TaskState.LANDING)
+
+
+def lands(finished: Finished, case: Case) -> bool:
+    """Whether commits that succeeded are meant for the target: our own, and known by their id."""
+    known = finished.commit is not None and bool(_COMMIT.match(finished.commit))
+    return known and not case.foreign and case.way.merge is not Merge.NONE
 
 
 def _result(finished: Finished) -> TaskResult:
@@ -59,6 +112,11 @@ def _result(finished: Finished) -> TaskResult:
 def after_loss(lost: int) -> TaskState:
     """The state of a task that was lost, counted, ``lost`` times."""
     return TaskState.FAILED if lost >= LOST_LIMIT else TaskState.QUEUED
+
+
+def after_remark(revisions: int, way: Way) -> TaskState:
+    """The state of a task that is sent back, having been so ``revisions`` times before."""
+    return TaskState.QUEUED if revisions < way.max_revisions else TaskState.NEEDS_HUMAN
 
 
 def resumable(outcome: Outcome | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from swarm.core.budget import (
     DAY_SECONDS,
@@ -29,10 +29,18 @@ from swarm.core.model import (
     Usage,
 )
 from swarm.errors import UsageError
-from swarm.ledger.database import EVER, Database
+from swarm.ledger.database import Database
 from swarm.ledger.intake import reference
 from swarm.ledger.interface import Attempt, Event, Holder, Pause, Task, Totals
-from swarm.ledger.rows import counted, estimate, holder_of_session, known, queues_of
+from swarm.ledger.records import OWN_SENDERS
+from swarm.ledger.rows import (
+    counted,
+    estimate,
+    holder_of_session,
+    known,
+    queues_with,
+)
+from swarm.ledger.schema import EVER
 
 Clock = Callable[[], float]
 
@@ -52,6 +60,8 @@ class Queries:
 
     def find(self, prefix: str) -> Task:
         """See the interface."""
+        if "/" in prefix and (planned := self._in_plan(prefix)) is not None:
+            return planned
         wanted = prefix if prefix.startswith("t-") else f"t-{prefix}"
         if exact := self.task(wanted):
             return exact
@@ -68,6 +78,17 @@ class Queries:
         names = ", ".join(str(row["id"]) for row in rows[:3])
         raise UsageError(f"{shown!r} may be more than one task: {names} …", "give more of the id")
 
+    def _in_plan(self, name: str) -> Task | None:
+        """The task that ``p-ID/key`` names."""
+        plan, _, key = name.partition("/")
+        with self._database.reading() as db:
+            row = db.execute(
+                "SELECT * FROM tasks WHERE plan = (SELECT seq FROM plans WHERE id = ?)"
+                " AND plan_key = ?",
+                (plan, key),
+            ).fetchone()
+        return None if row is None else task_of(row)
+
     def prompt(self, task: str) -> str:
         """See the interface."""
         with self._database.reading() as db:
@@ -82,16 +103,27 @@ class Queries:
         states: Sequence[TaskState] | None = None,
         limit: int = 1000,
         role: str | None = None,
+        *,
+        lane: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        thread: str | None = None,
+        plan: str | None = None,
     ) -> list[Task]:
         """See the interface."""
         query, arguments = "SELECT * FROM tasks WHERE 1", list[object]()
         if states is not None:
             query += f" AND state IN ({','.join('?' * len(states))})"
             arguments += [str(state) for state in states]
-        if role is not None:
-            query += " AND role = ?"
-            arguments.append(role)
+        for column, value in (("role", role), ("lane", lane), ("thread", thread)):
+            if value is not None:
+                query += f" AND {column} = ?"
+                arguments.append(value)
+        if plan is not None:
+            query += " AND plan = (SELECT seq FROM plans WHERE id = ?)"
+            arguments.append(plan)
         with self._database.reading() as db:
+            if labels:
+                query += f" AND queue IN ({','.join(map(str, queues_with(db, labels)))})"
             rows = db.execute(query + " ORDER BY seq DESC LIMIT ?", (*arguments, limit)).fetchall()
         return [task_of(row) for row in reversed(rows)]
 
@@ -115,33 +147,6 @@ class Queries:
                 (task,),
             ).fetchall()
         return [task_of(row) for row in rows]
-
-    def reason(self, task: str, *, live: bool = True) -> str | None:
-        """See the interface: dependencies first, then a delay, the gate, and missing agents."""
-        row = self.task(task)
-        if row is None:
-            return None
-        if row.state is TaskState.RUNNING and not live:  # a killed swarm could not write it down
-            return "no swarm runs it any more: the next `agentctl swarm up` queues it again"
-        if row.state is not TaskState.QUEUED:
-            return row.reason or None
-        if row.blocked:
-            return _waiting_text(self.waits_for(task))
-        notes = self.notes() if live else {"gate": "no swarm is running"}
-        if row.not_before is not None and row.not_before > self._clock():
-            if (gate := notes.get("gate", "")).startswith("paused"):
-                return gate  # a quota's pause ends when it ends, and the delay with it
-            left = round(row.not_before - self._clock())
-            return f"waits {left} s: {row.reason}" if row.reason else f"waits {left} s"
-        noted = notes.get("gate") or notes.get(f"role:{row.role}")
-        if noted or self._waited_for_budget(row):
-            return noted or None
-        return row.reason or None
-
-    def _waited_for_budget(self, row: Task) -> bool:
-        """Whether it was queued again for a budget: where no gate is closed, there is a new one."""
-        attempts = self.attempts(row.id) if row.fence else []
-        return bool(attempts) and attempts[-1].outcome is Outcome.OVER_BUDGET
 
     def counts(self) -> dict[str, int]:
         """See the interface."""
@@ -190,15 +195,11 @@ class Queries:
 
     def events(self, after: int = 0, task: str | None = None, limit: int = 1000) -> list[Event]:
         """See the interface."""
-        query = "SELECT t.id AS id, e.* FROM events e JOIN tasks t ON t.seq = e.task"
-        query += " WHERE e.seq > ?" + (" AND t.id = ?" if task is not None else "")
+        query = f"{EVENTS} WHERE e.seq > ?" + (" AND t.id = ?" if task is not None else "")
         arguments = (after, limit) if task is None else (after, task, limit)
         with self._database.reading() as db:
             rows = db.execute(query + " ORDER BY e.seq LIMIT ?", arguments).fetchall()
-        return [
-            Event(r["seq"], r["at"], r["id"], r["kind"], r["agent"], r["fence"], r["detail"])
-            for r in rows
-        ]
+        return [event_of(row) for row in rows]
 
     def last_event(self) -> int:
         """See the interface."""
@@ -216,6 +217,8 @@ class Queries:
 
     def announced(self, senders: Sequence[str], *, others: bool = False) -> int:
         """See the interface."""
+        if others:
+            senders = (*senders, *OWN_SENDERS)
         live, marks = ", ".join("?" * len(LIVE_TASK_STATES)), ", ".join("?" * len(senders))
         with self._database.reading() as db:
             row = db.execute(
@@ -225,37 +228,10 @@ class Queries:
             ).fetchone()
         return int(row[0])
 
-    def ready(self, roles: Sequence[str], limit: int, component: str = "") -> list[Task]:
-        """See the interface.  ``INDEXED BY``: the planner must not walk every queued task."""
-        query = (
-            "SELECT * FROM tasks INDEXED BY tasks_ready"
-            " WHERE state = 'queued' AND blocked = 0 AND paused = 0 AND queue = ?"
-            " AND (not_before IS NULL OR not_before <= ?) AND (? = '' OR component = ?)"
-            " ORDER BY priority DESC, seq LIMIT ?"
-        )
-        now = self._clock()
-        found: list[Task] = []
-        with self._database.reading() as db:
-            for queue in queues_of(db, roles):
-                rows = db.execute(query, (queue, now, component, component, limit))
-                found += [task_of(row) for row in rows]
-        return sorted(found, key=lambda task: (-task.priority, task.seq))
-
     def session_holder(self, task: str) -> str:
         """See the interface."""
         with self._database.reading() as db:
             return holder_of_session(db, task)
-
-    def waiting_roles(self) -> list[str]:
-        """See the interface.  One seek a queue, however many tasks each has."""
-        query = (
-            "SELECT DISTINCT role FROM queues q WHERE EXISTS"
-            " (SELECT 1 FROM tasks INDEXED BY tasks_ready"
-            " WHERE queue = q.id AND state = 'queued' AND blocked = 0 AND paused = 0)"
-            " ORDER BY role"
-        )
-        with self._database.reading() as db:
-            return [str(row[0]) for row in db.execute(query)]
 
     def next_delay(self) -> float | None:
         """See the interface."""
@@ -285,6 +261,7 @@ class Queries:
                 component=row["component"],
                 begun=row["n"] is not None,
                 lease_seconds=row["lease_seconds"],
+                lease_until=row["lease_until"] or 0.0,
             )
             for row in rows
         ]
@@ -316,21 +293,6 @@ def _positive(number: Number | None) -> Number | None:
     return None if number is None else max(number, number - number)
 
 
-def _waiting_text(needed: Sequence[Task]) -> str:
-    """Says the dependency that can no longer be met first: a person has to act on that one."""
-    ended = [task for task in needed if task.state.ended]
-    words = {
-        TaskState.FAILED: "which failed",
-        TaskState.CANCELLED: "which was cancelled",
-        TaskState.NEEDS_HUMAN: "which waits for a person",
-        TaskState.SKIPPED: "which was skipped",
-    }
-    if ended:
-        return f"waits for {ended[0].id} {words.get(ended[0].state, 'which ended')}"
-    names = ", ".join(task.id for task in needed[:3])
-    return f"waits for {names}" + (f" and {len(needed) - 3} more" if len(needed) > 3 else "")
-
-
 def task_of(row: sqlite3.Row) -> Task:
     """The dataclass of one row of ``tasks``."""
     commits = row["commits"]
@@ -342,7 +304,7 @@ def task_of(row: sqlite3.Row) -> Task:
         component=row["component"],
         title=row["title"],
         titled=bool(row["titled"]),
-        announced=row["sender"] is not None,
+        announced=row["sender"] is not None and row["sender"] not in OWN_SENDERS,
         priority=row["priority"],
         repo=row["repo"],
         reason=row["reason"],
@@ -385,6 +347,18 @@ def task_of(row: sqlite3.Row) -> Task:
         go_on=bool(row["go_on"]),
         about=row["about"],
         about_commit=row["about_commit"],
+        queue=row["queue"] or 0,
+    )
+
+
+EVENTS = "SELECT t.id AS id, e.* FROM events e JOIN tasks t ON t.seq = e.task"
+"""Rows for :func:`event_of`."""
+
+
+def event_of(row: sqlite3.Row) -> Event:
+    """The dataclass of one row of :data:`EVENTS`."""
+    return Event(
+        row["seq"], row["at"], row["id"], row["kind"], row["agent"], row["fence"], row["detail"]
     )
 
 

@@ -11,6 +11,7 @@ from swarm.core.model import (
     Merge,
     OnFailed,
     Outcome,
+    RemarkKind,
     Review,
     TaskKind,
     TaskResult,
@@ -21,8 +22,21 @@ from swarm.core.model import (
 LOST_LIMIT = 3
 """Counted ``lost`` attempts that make a task ``failed``: poison (rules, "A dead daemon's task")."""
 
+MAX_REASON = 4000
+"""Characters kept of why something is as it is."""
+
 QUOTA_DELAY = 300.0
 """Seconds a task waits after a quota whose end the provider did not say (product, "Quota")."""
+
+
+ACCEPT, FOLLOW_UPS, NEEDS_REVISION = "accept", "accept-with-follow-ups", "needs-revision"
+"""Verdicts of a review."""
+
+
+TASK_ID = "{id}"
+"""Ends the folder of a new task that is to be named by the task's id."""
+OWN_SENDERS = frozenset({"inbox"})
+"""Whose references are our own: a task of theirs was not announced by anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +73,8 @@ class NewTask:
     parent: str = ""
     """Id of the task it answers or follows."""
     folder: str = ""
-    """Absolute path of its own directory, where it has one."""
+    """Absolute path of its own directory, where it has one; :data:`TASK_ID` as its last part is
+    the id it gets."""
     request_path: str = ""
     """The file its text was read from, and that file's SHA-256 then."""
     request_sha256: str = ""
@@ -148,6 +163,8 @@ class Task:
     about: int | None = None
     """Of a review: number of the task it judges."""
     about_commit: str | None = None
+    queue: int = 0
+    """Number of its queue: the tasks that need what it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +208,61 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What was said about a task's work, by landing, checks, reviewers or people."""
+
+    seq: int
+    at: float
+    kind: RemarkKind
+    author: str
+    """Agent or person; empty for the landing itself."""
+    commit: str | None
+    """The commit it is about."""
+    verdict: str
+    """Of a review or approval: ``accept``, ``accept-with-follow-ups``, ``needs-revision``."""
+    counts: Mapping[str, int]
+    """Of a review: how many comments are of which weight."""
+    text: str
+    fence: int
+    """Of the attempt whose work it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a review came to."""
+
+    verdict: str
+    counts: Mapping[str, int]
+    text: str
+    """Its comments, one a line."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether the commit may land."""
+        return self.verdict != NEEDS_REVISION
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What becomes of good work, as its task, its role or the repository says."""
+
+    review: Review = Review.NONE
+    merge: Merge = Merge.SQUASH
+    max_revisions: int = 2
+    """How often a task is sent back before a person is asked."""
+    retries: int = 0
+    """How often a failed attempt is followed by another by itself."""
+    retry_seconds: float = 30.0
+    """Until the first such; each next one waits twice as long."""
+
+
+KEPT = Way(merge=Merge.NONE)
+"""It stays a branch."""
+UNDECIDED = Way()
+"""For who does not know the rules: the coordinator looks again before anything lands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A lease just given, and what its holder needs to know of the task."""
 
@@ -205,6 +277,10 @@ class Claimed:
     """One line for each earlier attempt."""
     spent: Amount = NOTHING
     """What its attempts so far count for, together."""
+    feedback: str = ""
+    """Why it came back, or a person's answer."""
+    thread: tuple[str, ...] = ()
+    """What was asked and answered before in its thread, oldest first."""
 
 
 class Verdict(StrEnum):
@@ -242,6 +318,18 @@ class Holder:
     begun: bool
     """Its session has started."""
     lease_seconds: float
+    lease_until: float = 0.0
+    """When its term ends by the wall clock: changes with each renewal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Tasks that the same agents can take."""
+
+    id: int
+    role: str
+    lane: str
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +340,8 @@ class Event:
     at: float
     task: str
     kind: str
-    """``submitted claimed begun finished requeued unclaimed cancelled retried``."""
+    """``submitted claimed begun finished requeued unclaimed cancelled retried``, and among others
+    ``released skipped revived edited`` and, of a plan's last task, ``plan``."""
     agent: str
     fence: int
     detail: str

@@ -9,16 +9,35 @@ from collections.abc import Mapping, Sequence
 from swarm.core.budget import Amount, Number
 from swarm.core.model import Outcome, TaskState, Usage
 from swarm.errors import LedgerError, UsageError
-from swarm.ledger.database import EVER
 from swarm.ledger.intake import new_id, one_line
 from swarm.ledger.outcomes import resumable
+from swarm.ledger.schema import EVER
 from swarm.wire.lifeline import Finished
+
+GOES_ON, TOLD_ONLY = 1, 2
+"""``tasks.go_on``: the next attempt is told what was said; it also goes on with the last session,
+or begins a new one."""
 
 
 def row_of(db: sqlite3.Connection, task: str) -> sqlite3.Row | None:
     """The row of a task, if there is one."""
     row: sqlite3.Row | None = db.execute("SELECT * FROM tasks WHERE id = ?", (task,)).fetchone()
     return row
+
+
+def ahead_of(db: sqlite3.Connection, row: sqlite3.Row) -> int:
+    """How many tasks land before this one; 0 for one that is not to land.
+
+    Each repository lands its tasks one after the other, in the order of the landing queue.
+    """
+    if row["state"] != TaskState.LANDING:
+        return 0
+    (count,) = db.execute(
+        "SELECT count(*) FROM tasks INDEXED BY tasks_state WHERE state = 'landing'"
+        " AND repo IS ? AND (-priority, seq) < (?, ?)",
+        (row["repo"], -row["priority"], row["seq"]),
+    ).fetchone()
+    return int(count)
 
 
 def known_row(db: sqlite3.Connection, task: str) -> sqlite3.Row:
@@ -74,26 +93,16 @@ def queue_for(db: sqlite3.Connection, role: str, lane: str, labels: Mapping[str,
     return int(row.fetchone()[0])
 
 
-def queues_of(db: sqlite3.Connection, roles: Sequence[str]) -> list[int]:
-    """Numbers of all queues of these roles."""
-    marks = ", ".join("?" * len(roles))
-    query = f"SELECT id FROM queues WHERE role IN ({marks}) ORDER BY id"  # noqa: S608 - marks
-    return [int(row[0]) for row in db.execute(query, tuple(roles))]
+def queues_with(db: sqlite3.Connection, labels: Mapping[str, str]) -> list[int]:
+    """Numbers of all queues whose tasks have these labels, among others."""
+    wanted = labels.items()
+    rows = db.execute("SELECT id, labels FROM queues WHERE labels <> '{}'")
+    return [int(row["id"]) for row in rows if wanted <= json.loads(row["labels"]).items()]
 
 
 def labels_json(labels: Mapping[str, str]) -> str:
     """Labels as the ledger keeps them: the same labels are the same text."""
     return json.dumps(dict(sorted(labels.items())), separators=(",", ":"), ensure_ascii=False)
-
-
-def release_dependents(db: sqlite3.Connection, seq: int) -> None:
-    """Once met, a dependency stays met: a retry of a done task takes nothing back."""
-    db.execute(
-        "UPDATE tasks SET blocked = blocked - 1"
-        " WHERE seq IN (SELECT task FROM dependencies WHERE needs = ? AND met = 0)",
-        (seq,),
-    )
-    db.execute("UPDATE dependencies SET met = 1 WHERE needs = ? AND met = 0", (seq,))
 
 
 def record_usage(
@@ -182,26 +191,32 @@ def commits_json(finished: Finished, commits: Sequence[str] | None) -> str | Non
     return None if finished.commits else "[]"
 
 
-def session_to_resume(attempts: Sequence[sqlite3.Row], agent_id: str) -> str | None:
+def session_to_resume(
+    attempts: Sequence[sqlite3.Row], agent_id: str, *, go_on: bool = False
+) -> str | None:
     """Only the last attempt's, and only in the workspace it ran in (rules, "Outcomes").
+
+    One that was interrupted; with ``go_on`` any: the task was sent back, or answered.
 
     A workspace lives as long as its identity; one made anew may have the same name again.
     """
     if not attempts or attempts[0]["agent_id"] != agent_id or not attempts[0]["outcome"]:
         return None
     session = attempts[0]["session_id"]
-    return str(session) if session and resumable(Outcome(attempts[0]["outcome"])) else None
+    again = go_on or resumable(Outcome(attempts[0]["outcome"]))
+    return str(session) if session and again else None
 
 
 def holder_of_session(db: sqlite3.Connection, task: str) -> str:
     """Agent id of who can go on with the task's last session; empty for nobody."""
     last = db.execute(
-        "SELECT agent_id, outcome, session_id FROM attempts"
-        " WHERE task = (SELECT seq FROM tasks WHERE id = ?) ORDER BY n DESC LIMIT 1",
+        "SELECT a.agent_id, a.outcome, a.session_id, t.go_on FROM attempts a"
+        " JOIN tasks t ON t.seq = a.task WHERE t.id = ? ORDER BY a.n DESC LIMIT 1",
         (task,),
     ).fetchall()
     agent_id = str(last[0]["agent_id"]) if last else ""
-    return agent_id if session_to_resume(last, agent_id) else ""
+    goes_on = bool(last) and last[0]["go_on"] == GOES_ON
+    return agent_id if session_to_resume(last, agent_id, go_on=goes_on) else ""
 
 
 def in_words(attempt: sqlite3.Row) -> str:

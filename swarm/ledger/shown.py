@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from swarm.core.budget import NOTHING, Amount, left
 from swarm.ledger.interface import Attempt, Ledger, Task
+from swarm.ledger.shown_files import files_json
+from swarm.ledger.shown_landing import landing_json, remark_json
+from swarm.logs import timestamp
 
 VERSION = 1
 SessionLog = Callable[[str, int], Path]
@@ -17,9 +19,7 @@ SessionLog = Callable[[str, int], Path]
 
 def rfc3339(at: float | None) -> str | None:
     """Unix seconds as RFC 3339 in UTC with milliseconds; ``None`` stays ``None``."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return None if at is None else timestamp(at)
 
 
 def show_json(
@@ -41,9 +41,13 @@ def show_json(
         **_summary(task, ledger.reason(task.id, live=live)),
         "prompt": ledger.prompt(task.id),
         "answer": task.answer or None,
+        "folder": task.folder or None,
+        "parent": ledger.parent_of(task.id) or None,
+        **files_json(task),
         "commits": None if task.commits is None else list(task.commits),
         "waits_for": [needed.id for needed in ledger.waits_for(task.id)] if task.blocked else [],
         "budget": budget_json(ledger.spent_on(task.id), task.budget.or_else(limit)),
+        "remarks": [remark_json(remark) for remark in ledger.remarks(task.id)],
         "attempts": [_attempt(attempt, session_log) for attempt in ledger.attempts(task.id)],
     }
 
@@ -71,11 +75,15 @@ def _summary(task: Task, reason: str | None) -> dict[str, Any]:
         "result": None if task.result is None else str(task.result),
         "role": task.role,
         "component": task.component or None,
+        "lane": task.lane or None,
+        "labels": dict(task.labels),
+        "thread": task.thread or None,
         "title": task.title,
         "priority": task.priority,
         "repo": task.repo,
         "agent": task.agent or None,
         "branch": task.branch,
+        **landing_json(task),
         "created_at": rfc3339(task.created_at),
         "updated_at": rfc3339(task.updated_at),
         "ended_at": rfc3339(task.ended_at),
@@ -83,6 +91,8 @@ def _summary(task: Task, reason: str | None) -> dict[str, Any]:
 
 
 def _attempt(attempt: Attempt, session_log: SessionLog) -> dict[str, Any]:
+    log = session_log(attempt.task, attempt.n)
+    told = log.with_suffix(".prompt.md")
     return {
         "n": attempt.n,
         "agent": attempt.agent,
@@ -101,5 +111,8 @@ def _attempt(attempt: Attempt, session_log: SessionLog) -> dict[str, Any]:
         "estimate": {"tokens": attempt.estimate.tokens, "usd": attempt.estimate.usd},
         "started_at": rfc3339(attempt.started_at),
         "ended_at": rfc3339(attempt.ended_at),
-        "log": str(session_log(attempt.task, attempt.n)),
+        "base": attempt.base,
+        "tip": attempt.tip,
+        "log": str(log),
+        "prompt_file": str(told) if told.is_file() else None,
     }

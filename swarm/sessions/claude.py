@@ -49,6 +49,8 @@ class Claude:
         # The results' directory lies outside the working directory; without this, writing there
         # is refused where permissions are not bypassed.
         options += ["--add-dir", request.out_dir]
+        if request.input_dir:
+            options += ["--add-dir", request.input_dir]
         if request.model:
             options += ["--model", request.model]
         if request.resume_session:

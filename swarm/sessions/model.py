@@ -50,6 +50,8 @@ class LaunchRequest:
     """The CLI's id of an earlier session in this same workspace."""
     bypass_permissions: bool = False
     """Turn the CLI's own permission prompts off (rules, "The sandbox")."""
+    input_dir: str = ""
+    """What was handed in with the task, for reading; empty when there is nothing."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """The person's environment: says where their logins lie (``HOME``, ``CODEX_HOME``, …)."""
 

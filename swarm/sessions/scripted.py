@@ -13,6 +13,9 @@ no directive at all it writes a small note named after the task and commits it.
               commit MESSAGE        git add -A, git commit
               out NAME TEXT         leave a result in the task's out directory
               ask QUESTION          leave a question for a person (needs_human.md)
+              review VERDICT [unless PATH]
+                                    what a reviewer of this task answers: VERDICT (or nonsense, or
+                                    mute), but accept when what it reviews has PATH
               answer TEXT           what the final result says
               env NAME              say what an environment variable holds
   time        think SECONDS         no output, no processor time
@@ -36,7 +39,9 @@ no directive at all it writes a small note named after the task and commits it.
               daemonize SECONDS     the same, forked twice and with an empty environment
               fork N [SECONDS]      N children (for an hour, if nothing else is said)
               alloc MB              hold so much memory
-  once        once DIRECTIVE        only in the first attempt at the task
+  attempts    once DIRECTIVE        only in the first attempt at the task
+              again DIRECTIVE       only in a later one
+              prompt NAME           leave the whole prompt as a result
 
 Asked to "Reply with the single word …" it does that.  While the file that the environment variable
 SCRIPTED_QUOTA names is there, every run ends as by `quota` and what the file holds: a provider.
@@ -58,6 +63,7 @@ import time
 from collections.abc import Callable
 
 REPLY = "Reply with the single word "
+REVIEW = "Review commit "
 _RETRY_EVERY = 0.05
 """Seconds between two retries of ``retrying``: a test need not wait for real ones."""
 
@@ -79,6 +85,8 @@ class Run:
         self.state = state
         self.session = resume if _plain(resume) else _new_id()
         self.first = first and not resume
+        self.prompt = ""
+        self.reviews = False
         self.answer = ""
         self.status = 0
         self.tokens = [0, 0]
@@ -256,6 +264,24 @@ def do_ask(run: Run, rest: str) -> None:
     run.leave("needs_human.md", rest)
 
 
+def do_review(run: Run, rest: str) -> None:
+    """``review VERDICT [unless PATH]``: only in a review does it mean anything."""
+    words = rest.split()
+    verdict, path = words[0], words[2] if words[1:2] == ["unless"] and len(words) > 2 else ""
+    if path and os.path.exists(os.path.join(os.getcwd(), path)):
+        verdict = "accept"
+    if not run.reviews or verdict == "mute":
+        return
+    blocks = int(verdict == "needs-revision")
+    said = [{"file": path or "a.txt", "line": 1, "text": f"{path or 'something'} is missing"}]
+    answer = {
+        "verdict": verdict,
+        "counts": {"blocking": blocks, "important": 0, "minor": 0},
+        "comments": said * blocks,
+    }
+    run.leave("review.json", json.dumps(answer))
+
+
 def do_answer(run: Run, rest: str) -> None:
     """``answer TEXT``."""
     run.answer = rest
@@ -421,6 +447,19 @@ def do_once(run: Run, rest: str) -> None:
         found[0](run, found[1])
 
 
+def do_again(run: Run, rest: str) -> None:
+    """``again DIRECTIVE``."""
+    found = directive(rest)
+    if found is not None and not run.first:
+        found[0](run, found[1])
+
+
+def do_prompt(run: Run, rest: str) -> None:
+    """``prompt NAME``: as it came, so that a test sees what a session is told."""
+    with open(run.place(os.path.join(run.out or ".", rest)), "w", encoding="utf-8") as file:
+        file.write(run.prompt)
+
+
 VERBS: dict[str, Callable[[Run, str], None]] = {
     name.removeprefix("do_").replace("_", "-"): verb
     for name, verb in list(globals().items())
@@ -432,6 +471,8 @@ _NUMBERED = frozenset(
     ("think", "burn", "print", "spam", "usage", "status", "exit", "retrying", "setsid")
 ) | {"daemonize", "fork", "alloc"}
 _TWO_WORDS = frozenset(("write", "append", "out"))
+_NESTING = frozenset(("once", "again"))
+_VERDICTS = frozenset(("accept", "accept-with-follow-ups", "needs-revision", "nonsense", "mute"))
 
 
 def directive(line: str) -> tuple[Callable[[Run, str], None], str] | None:
@@ -447,8 +488,10 @@ def directive(line: str) -> tuple[Callable[[Run, str], None], str] | None:
         fits = rest[:1].isdigit()
     elif word in _TWO_WORDS:
         fits = " " in rest
-    elif word == "once":
-        fits = not rest.startswith("once") and directive(rest) is not None
+    elif word == "review":
+        fits = rest.partition(" ")[0] in _VERDICTS
+    elif word in _NESTING:
+        fits = not rest.startswith(tuple(_NESTING)) and directive(rest) is not None
     else:
         fits = bool(rest) or word in _MAY_BE_ALONE
     return (verb, rest) if fits else None
@@ -480,9 +523,14 @@ def refuse(run: Run) -> None:
 def perform(run: Run, prompt: str) -> int:
     """Do what ``prompt`` says; the exit status."""
     task = section(prompt)
+    run.prompt = prompt
     run.first = run.first and "\n<earlier>\n" not in prompt
     run.begin()
-    found = [d for d in map(directive, task.split("\n")) if d is not None]
+    lines = task.split("\n")
+    run.reviews = task.startswith(REVIEW)
+    if run.reviews:  # what is reviewed is quoted: of that only how to judge it is meant for us
+        lines = [line[2:] for line in lines if line.startswith("> review ")] or ["review accept"]
+    found = [d for d in map(directive, lines) if d is not None]
     try:
         refuse(run)
         if task.startswith(REPLY):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from swarm.errors import GitError, SpawnError, WorkspaceError
@@ -44,7 +44,11 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Errors of the disk, which say nothing of the clone."""
 _CONFIG = CLONE_CONFIG
 """``.agentctl/clone.config``: ``repo/.git/config`` as it was when the clone was made."""
+UNRESOLVED = "AGENTCTL_UNRESOLVED"
+"""``.git/AGENTCTL_UNRESOLVED``: ``HEAD`` is a commit beside the branch, made of files that were
+still in conflict; their names, with NUL between them."""
 _UNFINISHED = (
+    UNRESOLVED,
     "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "SQUASH_MSG", "CHERRY_PICK_HEAD",
     "REVERT_HEAD", "REBASE_HEAD", "AUTO_MERGE", "BISECT_LOG", "BISECT_START", "BISECT_NAMES",
     "BISECT_TERMS", "BISECT_EXPECTED_REV", "rebase-merge", "rebase-apply", "sequencer",
@@ -100,9 +104,26 @@ def clone_record(workspace: Workspace, folder: str = "") -> tuple[str, str] | No
     return (hub, mode) if mode in MODES else None
 
 
-def mark_in_use(workspace: Workspace) -> None:
-    """A session's program has started in the clone.  Raises ``OSError``."""
-    write_whole(os.path.join(workspace.private, IN_USE), "")
+def mark_in_use(workspace: Workspace, author: tuple[str, str] = ("", "")) -> None:
+    """A session's program has started in the clone, for this ``author``.  Raises ``OSError``."""
+    write_whole(os.path.join(workspace.private, IN_USE), "\n".join(author))
+
+
+def author_in_use(workspace: Workspace, repo: str = "") -> tuple[str, str]:
+    """Name and address of whose work a clone in use holds; empty where that is not known."""
+    folder = os.path.dirname(repo) if repo else workspace.private
+    try:
+        with open(os.path.join(folder, IN_USE), encoding="utf-8", errors="replace") as file:
+            name, _, email = file.read(1000).partition("\n")
+    except OSError:
+        return "", ""
+    return name, email
+
+
+def mark_unresolved(repo: str, names: Sequence[str]) -> None:
+    """``HEAD`` is about to be what no branch holds: files in conflict.  Raises ``OSError``."""
+    with beneath(repo, ".git") as top:
+        _replace(top, UNRESOLVED, "\0".join(names))
 
 
 def mark_saved(workspace: Workspace, repo: str = "") -> None:
@@ -356,7 +377,7 @@ def _replace(folder: int, name: str, text: str) -> None:
         os.unlink(part, dir_fd=folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(part, flags, 0o600, dir_fd=folder)
-    with open(fd, "w", encoding="utf-8") as file:
+    with open(fd, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 

@@ -13,12 +13,19 @@ _LONG = 2000
 
 
 def write_whole(path: str, text: str, mode: int = 0o600) -> None:
-    """Replace ``path`` by a file with ``text``, so that a reader sees the old or the new one."""
+    """Replace ``path`` by a file with ``text``, so that a reader sees the old or the new one.
+
+    Raises ``OSError``, as on a full disk; then nothing of it is left.
+    """
     part = f"{path}.{os.getpid()}.part"
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with open(fd, "w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
-    os.replace(part, path)
+    try:
+        with open(fd, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        os.replace(part, path)
+    except OSError:
+        os.unlink(part)
+        raise
 
 
 def remove_tree(path: str) -> None:

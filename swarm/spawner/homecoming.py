@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from swarm.errors import GitError, SwarmError
-from swarm.sandbox.grants import git_rules
+from swarm.errors import GitError, SpawnError, SwarmError
 from swarm.sandbox.launch import Command, Confinement
-from swarm.sandbox.run import Done, run
+from swarm.sandbox.run import run
 from swarm.spawner.clone import (
+    UNRESOLVED,
     borrowed_paths,
     clone_record,
     freshen,
     mark_saved,
+    mark_unresolved,
     may_hold_leftovers,
+    step_off,
 )
+from swarm.spawner.clone_merge import contained, said, unmerged
 from swarm.spawner.folders import remove_tree, write_whole
 from swarm.spawner.git import (
     FETCH_SECONDS,
@@ -35,11 +39,13 @@ from swarm.spawner.git import (
     safe_ref,
     trusted_environment,
 )
-from swarm.spawner.refs import read_ref
+from swarm.spawner.moving import clear_stale_lock
+from swarm.spawner.refs import read_beneath, read_ref
 from swarm.spawner.workspace import Workspace, clone_problem
 
 _NOTHING_TO_COMMIT = 1
 """Exit status of ``git commit`` in a clean tree; a real failure is 128."""
+_MAX_NOTE = 256 * 1024
 _EMBEDDED = re.compile("adding embedded git repository: (.{1,100})")
 """What ``git add`` says of a repository within the clone, of which it takes the name only."""
 
@@ -56,6 +62,9 @@ class Homecoming:
     """Whether uncommitted work was made a commit."""
     problem: str = ""
     """One line: what could not be brought home.  It is still in the clone."""
+    unresolved: tuple[str, ...] = ()
+    """Files whose conflict the session left in the index: they are in ``saved``, not on the
+    branch."""
 
 
 def salvage_ref(agent: str, task: str, fence: int) -> str:
@@ -72,9 +81,11 @@ def commit_leftovers(
 ) -> bool:
     """Commit what the session left uncommitted, ignored files aside; false when there is nothing.
 
-    A clone in which no session has begun holds no work, whatever files it lacks.  Runs contained,
-    as git in that tree runs what its configuration says.  Raises
-    :class:`~swarm.errors.GitError` when git cannot; the files stay where they are.
+    A clone in which no session has begun holds no work, whatever files it lacks.  Files that are
+    still in conflict are no continuation of the branch: then the commit is made beside it, on a
+    detached ``HEAD``, and :func:`left_unresolved` knows of it.  Runs contained, as git in that
+    tree runs what its configuration says.  Raises :class:`~swarm.errors.GitError` when git cannot;
+    the files stay where they are.
     """
     if not may_hold_leftovers(workspace, repo):
         return False
@@ -82,11 +93,18 @@ def commit_leftovers(
     record = clone_record(workspace, os.path.dirname(where) if repo else "")
     borrowed = borrowed_paths(*record) if record else ()
     env = {**trusted_environment(), **identity}
+    # Fails where the index has conflicts, which ``git add`` would take for resolved.
+    whole = Command(("git", *OPTIONS, "write-tree"), where, env)
     add = Command(("git", *OPTIONS, "add", "-A"), where, env)
     words = ("commit", "-q", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", "-m", message)
     commit = Command(("git", *OPTIONS, *words), where, env)
-    inside = _inside(workspace, confinement, read=borrowed, write=(where, workspace.tmp))
-    done = run(commit, inside, prelude=[add], timeout=FETCH_SECONDS)
+    inside = contained(workspace, confinement, read=borrowed, write=(where, workspace.tmp))
+    done = run(commit, inside, prelude=[whole, add], timeout=FETCH_SECONDS)
+    if done.prelude_failed == 0:
+        with suppress(GitError):  # of an index that cannot be read, the commit says so
+            if names := unmerged(workspace, confinement, repo):
+                _step_beside(where, names)
+        done = run(commit, inside, prelude=[add], timeout=FETCH_SECONDS)
     if done.prelude_failed is None and done.exit in (0, _NOTHING_TO_COMMIT):
         if within := _EMBEDDED.search(done.error):
             raise GitError(f"{within[1]} in {where} is a repository of its own: it is not saved")
@@ -95,7 +113,28 @@ def commit_leftovers(
         some = Command(("git", *OPTIONS, "add", "-A", "--ignore-errors"), where, env)
         run(some, inside, timeout=FETCH_SECONDS)
         run(commit, inside, timeout=FETCH_SECONDS)
-    raise GitError(f"the work in {where} cannot be committed: {_said(done)}")
+    raise GitError(f"the work in {where} cannot be committed: {said(done)}")
+
+
+def _step_beside(where: str, names: Sequence[str]) -> None:
+    """The next commit is made beside the branch, of files in conflict.
+
+    Noted first: a helper that is killed now must not have the next one forget it.
+    """
+    try:
+        mark_unresolved(where, names)
+        step_off(where)
+    except OSError as error:
+        raise SpawnError(f"{where}/.git cannot be written: {error.strerror}") from None
+
+
+def left_unresolved(repo: str) -> tuple[str, ...]:
+    """Files that were in conflict when :func:`commit_leftovers` made its commit beside the branch.
+
+    Empty when it made none such since the clone was last put right for a task.
+    """
+    note = read_beneath(os.path.join(repo, ".git"), UNRESOLVED, _MAX_NOTE)
+    return tuple(filter(None, (note or b"").decode("utf-8", "replace").split("\0")))
 
 
 def bring_home(
@@ -115,8 +154,8 @@ def bring_home(
 
     The branch goes to the hub fast-forward only; a session that went on from it elsewhere (another
     branch, detached) has that counted as the branch's; what is no continuation is saved under
-    :func:`salvage_ref`.  A branch without a commit beyond ``start`` makes none in the hub.  Never
-    raises for what the session did: ``problem`` says it.
+    :func:`salvage_ref`, as are files left in conflict.  A branch without a commit beyond ``start``
+    makes none in the hub.  Never raises for what the session did: ``problem`` says it.
 
     ``holder``: the attempt held the task to its end.  Then the branch is its own: what an earlier
     attempt's daemon, killed and come back, brought home meanwhile is what is saved aside.
@@ -131,16 +170,25 @@ def bring_home(
         committed = commit_leftovers(workspace, message, identity, confinement)
     except SwarmError as error:
         problem = str(error)  # what is committed still comes home
+    unresolved: tuple[str, ...] = ()
     try:
+        unresolved = left_unresolved(workspace.repo)
         commit, saved = _fetch_work(
-            workspace, hub, branch, start, (agent, task, fence), confinement, holder
+            workspace,
+            hub,
+            branch,
+            start,
+            (agent, task, fence),
+            confinement,
+            holder,
+            aside=bool(unresolved),
         )
     except (SwarmError, OSError) as error:
         known = read_ref(hub, f"refs/heads/{branch}")
-        return Homecoming(known, (), committed, problem or str(error))
+        return Homecoming(known, (), committed, problem or str(error), unresolved)
     if not problem:
         mark_saved(workspace)  # not before: what is only committed, the next checkout may drop
-    return Homecoming(commit, saved, committed, problem)
+    return Homecoming(commit, saved, committed, problem, unresolved)
 
 
 def unsaved_commits(hub: str, ids: Sequence[str]) -> list[str]:
@@ -186,11 +234,19 @@ def fetch_ids(
     command = Command(argv, hub, trusted_environment())
     objects = os.path.join(where, ".git", "objects")
     try:
-        inside = _inside(workspace, confinement, read=(lender, objects), write=(hub, workspace.tmp))
+        paths = (hub, workspace.tmp)
+        inside = contained(workspace, confinement, read=(lender, objects), write=paths)
         done = run(command, inside, timeout=FETCH_SECONDS)
+        if done.exit != 0 and _is_cleared(hub, wanted):
+            done = run(command, inside, timeout=FETCH_SECONDS)
     finally:
         remove_tree(lender)
-    return "" if done.exit == 0 else _said(done)
+    return "" if done.exit == 0 else said(done)
+
+
+def _is_cleared(hub: str, places: Iterable[str]) -> bool:
+    """Whether a reference's lock was in the way and is gone: a killed git's stays for ever."""
+    return any(clear_stale_lock(hub, place) for place in places)
 
 
 def _fetch_work(
@@ -201,19 +257,29 @@ def _fetch_work(
     attempt: tuple[str, str, int],
     confinement: Confinement,
     holder: bool,
+    *,
+    aside: bool,
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Branch and ``HEAD`` of the clone into the hub; the branch's tip there, what was saved."""
+    """Branch and ``HEAD`` of the clone into the hub; the branch's tip there, what was saved.
+
+    ``aside``: ``HEAD`` holds files in conflict, which go beside the branch whatever it is.
+    """
     gitdir = os.path.join(workspace.repo, ".git")
     ref = f"refs/heads/{safe_ref(branch)}"
     known = read_ref(hub, ref)
-    found = [read_ref(gitdir, ref), read_ref(gitdir, "HEAD")]
+    found = [read_ref(gitdir, ref)]
+    head = read_ref(gitdir, "HEAD")
+    if not aside:
+        found.append(head)
     fresh = [one for one in dict.fromkeys(found) if one and one not in (known, start)]
-    if not fresh:
+    kept = [head] if aside and head and head not in (*found, known, start) else []
+    if not (fresh or kept):
         return known, ()
     for one in fresh:  # the branch first; then HEAD, if it goes on from there
         fetch_ids(workspace, hub, {ref: one}, confinement)
     saved: list[str] = []
-    if holder and known is not None and known != start and read_ref(hub, ref) == known:
+    moved = known is not None and known != start and read_ref(hub, ref) == known
+    if holder and moved and known is not None and fresh:
         # It moved since this attempt began, and not by us: make way for what goes on from there.
         place = _spare(hub, attempt, known)
         run_git(git(hub, "update-ref", place, known))
@@ -221,11 +287,11 @@ def _fetch_work(
         for number, one in enumerate(fresh):
             fetch_ids(workspace, hub, {ref: one}, confinement, force=number == 0)
     tip = read_ref(hub, ref)
-    for one in unsaved_commits(hub, fresh):
+    for one in unsaved_commits(hub, [*fresh, *kept]):
         place = _spare(hub, attempt, one)
-        said = fetch_ids(workspace, hub, {place: one}, confinement)
+        why = fetch_ids(workspace, hub, {place: one}, confinement)
         if read_ref(hub, place) != one:
-            raise GitError(f"work of {attempt[1]} cannot be fetched into the hub: {said}")
+            raise GitError(f"work of {attempt[1]} cannot be fetched into the hub: {why}")
         saved.append(place)
     return tip, tuple(saved)
 
@@ -255,17 +321,3 @@ def _lend(lender: str, objects: str, hub: str, wanted: Mapping[str, str]) -> lis
         write_whole(os.path.join(heads, str(number)), f"{commit_id(one)}\n")
         specs.append(f"refs/heads/{number}:{place}")
     return specs
-
-
-def _inside(
-    workspace: Workspace, like: Confinement, read: Sequence[str], write: Sequence[str]
-) -> Confinement:
-    """A confinement of the same strength for git: its own paths, none of the session's."""
-    rules = git_rules(read=read, write=write) if like.landlock is not None else None
-    return Confinement(like.containment, rules, like.marker, workspace.tmp, like.user_ns)
-
-
-def _said(done: Done) -> str:
-    lines = [line.strip() for line in done.error.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:", "!"))]
-    return (told or lines or [f"exit {done.exit}"])[0][:300]

@@ -3,16 +3,19 @@
 References in it:
 
 ``refs/heads/<target>``
-    the branch tasks start from; follows the source's, forward only
+    the branch tasks start from and land on; follows the source's, forward only
 ``refs/heads/swarm/<agent>/<task>``
     a task's work
 ``refs/source/heads/<target>``
     the source's branch as it was last seen
+``refs/source/followed/<target>``
+    the source's tip that the hub's target came to hold last
 ``refs/agentctl/…``
-    what would otherwise be lost: salvaged work, an earlier target of a rewritten source
+    what would otherwise be lost: salvaged work, an earlier target of a rewritten source; and what
+    has landed as which commit
 
-It is never pruned or collected: clones borrow its objects (rules, "Git").  The source is only ever
-fetched from.
+It is never pruned or collected: clones borrow its objects (rules, "Git").  Here the source is only
+fetched from; ``swarm.landing`` publishes to it.
 """
 
 from __future__ import annotations
@@ -43,6 +46,9 @@ from swarm.spawner.refs import find_gitdir, read_ref
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|[^/:\s]+@[^/:\s]+:|[a-z0-9.-]{2,}:(?!//)", re.IGNORECASE)
 _MAX_CONFIG = 64 * 1024
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://", "git+ssh://")
+_RACED = "cannot lock ref"
+"""What git says where another process fetches the same, or was killed while it did."""
+_FETCH_TRIES = 5
 OWN_HUB = "own.git"
 """Name of the hub of a swarm without a source."""
 _CONFIG = (
@@ -188,11 +194,14 @@ def ensure_hub(hub: Path | str, source: str | None, target: str) -> Hub:
 def refresh(hub: Path | str, source: str, target: str) -> Hub:
     """Fetch the source's target into the hub and move the hub's forward.
 
-    A source that was rewritten replaces the hub's target; the old one is kept under
-    ``refs/agentctl/replaced/``.  Raises :class:`~swarm.errors.GitError`.
+    Where both have moved they are merged, see :func:`~swarm.spawner.diverged.advance`; what cannot
+    be is said in the note.  Raises :class:`~swarm.errors.GitError`.
     """
+    from swarm.spawner.diverged import advance  # daemons read hubs, and never merge
+
     path = str(hub)
     safe_ref(target)
+    before = read_ref(path, f"refs/source/heads/{target}")
     where = source if is_url(source) else os.path.realpath(os.path.expanduser(source))
     fetched = _fetch(path, where, target)
     note = ""
@@ -202,15 +211,22 @@ def refresh(hub: Path | str, source: str, target: str) -> Hub:
             raise GitError(f"{source} cannot be fetched: {_last(fetched)}", "try: git fetch there")
         note = f"{source} has no branch {target}: its {default} is used"
         target = default
+        before = read_ref(path, f"refs/source/heads/{target}")
         again = _fetch(path, where, target)
         if again.exit != 0:
             raise GitError(f"{source} cannot be fetched: {_last(again)}", "try: git fetch there")
     seen = read_ref(path, f"refs/source/heads/{target}")
     if seen is None:
         raise GitError(f"{path} does not hold {target} after fetching it", "remove that hub")
-    tip = _advance(path, target, seen)
+    tip, diverged = advance(path, source, target, seen, before)
     _point_head(path, target)
-    return Hub(path, target, tip, note)
+    return Hub(path, target, tip, "; ".join(filter(None, (note, diverged))))
+
+
+def has_moved(hub: Path | str, source: str, target: str) -> bool:
+    """Whether the source's target may be another than the hub saw last; cheap."""
+    tip = source_tip(source, target)
+    return tip is None or tip != read_ref(str(hub), f"refs/source/heads/{target}")
 
 
 def branch_tip(hub: Path | str, branch: str) -> str | None:
@@ -225,6 +241,16 @@ def commits(hub: Path | str, base: str, tip: str) -> list[str]:
     """
     words = ("rev-list", "--reverse", "--end-of-options", _name(tip), f"^{_name(base)}", "--")
     return run_git(git(str(hub), *words)).decode().split()
+
+
+def subjects(hub: Path | str, base: str, tip: str, limit: int) -> list[str]:
+    """First lines of the commits from ``base`` to ``tip``, newest first, at most ``limit``.
+
+    Merged-in commits of others are left out.  Raises as :func:`commits`.
+    """
+    words = ("log", "--first-parent", "--format=%s", f"--max-count={limit}", "--end-of-options",
+             _name(tip), f"^{_name(base)}", "--")  # fmt: skip
+    return run_git(git(str(hub), *words)).decode("utf-8", "replace").splitlines()
 
 
 def count_commits(hub: Path | str, base: str, tip: str) -> int:
@@ -261,10 +287,18 @@ def _create(path: str, target: str) -> None:
 
 
 def _fetch(hub: str, source: str, target: str) -> Ran:
+    from swarm.spawner.moving import clear_stale_lock  # likewise
+
     spec = f"+refs/heads/{safe_ref(target)}:refs/source/heads/{target}"
     words = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
              "--no-recurse-submodules", "--end-of-options", source, spec)  # fmt: skip
-    return try_git(persons_git(hub, *words))
+    ran = try_git(persons_git(hub, *words))
+    for _ in range(_FETCH_TRIES):
+        if ran.exit == 0 or _RACED not in ran.error:
+            break
+        clear_stale_lock(hub, f"refs/source/heads/{target}")
+        ran = try_git(persons_git(hub, *words))
+    return ran
 
 
 def _default_branch(hub: str, source: str, fetched: Ran) -> str:
@@ -282,30 +316,6 @@ def _default_branch(hub: str, source: str, fetched: Ran) -> str:
             "name one of its branches as repo.target",
         )
     raise GitError(f"{source} has no commits yet", "make a first commit there")
-
-
-def _advance(hub: str, target: str, seen: str) -> str:
-    """Move ``refs/heads/<target>`` to what the source has, unless it is ahead already."""
-    ref = f"refs/heads/{target}"
-    old = read_ref(hub, ref)
-    if old == seen:
-        return seen
-    if old is not None:
-        if _is_ancestor(hub, seen, old):
-            return old  # work has landed here that the source does not have yet
-        if not _is_ancestor(hub, old, seen):
-            run_git(git(hub, "update-ref", f"refs/agentctl/replaced/{target}/{old[:12]}", old))
-    words = ("update-ref", ref, commit_id(seen), old or "0" * len(seen))
-    ran = try_git(git(hub, *words))
-    if ran.exit != 0 and read_ref(hub, ref) != seen:  # a parallel refresh may have done it
-        raise GitError(f"{ref} in {hub} cannot be moved: {_last(ran)}", "try again")
-    return seen
-
-
-def _is_ancestor(hub: str, old: str, new: str) -> bool:
-    return (
-        try_git(git(hub, "merge-base", "--is-ancestor", commit_id(old), commit_id(new))).exit == 0
-    )
 
 
 def _point_head(hub: str, target: str) -> None:

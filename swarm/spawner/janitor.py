@@ -7,9 +7,11 @@ stays, and the report says why.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -18,7 +20,7 @@ from swarm.errors import GitError, SwarmError, WorkspaceError
 from swarm.sandbox.landlock import LandlockRules
 from swarm.sandbox.launch import Confinement
 from swarm.spawner.author import git_identity
-from swarm.spawner.clone import clone_record, freshen, parked_clones
+from swarm.spawner.clone import author_in_use, clone_record, freshen, parked_clones
 from swarm.spawner.git import is_commit_id, is_safe_ref
 from swarm.spawner.homecoming import commit_leftovers, fetch_ids, unsaved_commits
 from swarm.spawner.refs import all_refs, read_beneath, read_ref
@@ -70,15 +72,36 @@ def tidy(workspace: Workspace, home_id: str, confinement: Confinement) -> TidyRe
     salvaged: tuple[str, ...] = ()
     try:
         if not home_id or owner(workspace.path) != home_id:
+            if not os.path.lexists(workspace.path):
+                return TidyReport(removed=True)  # another was quicker
             raise WorkspaceError(f"{workspace.path} is not this swarm's: it stays")
-        salvaged = salvage(workspace, confinement)
-        remove_workspace(workspace, home_id)
+        with _alone(workspace.path):
+            if os.path.lexists(workspace.path):
+                salvaged = salvage(workspace, confinement)
+                remove_workspace(workspace, home_id)
     except SwarmError as error:
         return TidyReport(False, salvaged, str(error))
     except OSError as error:
+        if not os.path.lexists(workspace.path):
+            return TidyReport(True, salvaged)  # another was quicker
         what = f"{workspace.path} cannot be removed: {error.strerror}"
         return TidyReport(False, salvaged, what)
     return TidyReport(True, salvaged)
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """One at a time: a stop's janitor and a clean-up may come to the same workspace.
+
+    Who waited finds it gone, or as the other had to leave it.  The lock is on the folder itself,
+    so nothing of it stays behind (flock(2)).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def salvage(workspace: Workspace, confinement: Confinement) -> tuple[str, ...]:
@@ -112,7 +135,8 @@ def _salvage_clone(workspace: Workspace, repo: str, confinement: Confinement) ->
     freshen(workspace, repo=repo)
     agent = workspace.name
     message = f"Work in progress of {agent}\n\nSaved when its workspace was removed."
-    commit_leftovers(workspace, message, git_identity("", "", agent), confinement, repo)
+    identity = git_identity(*author_in_use(workspace, repo), agent)
+    commit_leftovers(workspace, message, identity, confinement, repo)
     found = _commits(os.path.join(where, ".git"))
     unsaved = set(unsaved_commits(hub, list(found.values())))
     for name, one in found.items():

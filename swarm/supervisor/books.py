@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from swarm.config.places import Places
 from swarm.core.budget import Key, Reading
 from swarm.core.fleet_state import BY_PERSON
 from swarm.core.quota import runtime_of
 from swarm.ledger import Pause, open_ledger
-from swarm.wire.lifeline import Finished
+from swarm.ledger.records import UNDECIDED
+from swarm.ledger.ways import way_of
+from swarm.wire.lifeline import Finished, Rules
 
 PATIENCE_SECONDS = 0.1
 """How long the supervisor's loop waits for another process's transaction.  Those take milliseconds;
@@ -23,8 +25,10 @@ class Books:
     Once the loop runs no call waits longer than :data:`PATIENCE_SECONDS`, unless it is told to.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, rules: Callable[[], Rules] | None = None) -> None:
+        """``rules`` are asked for when a report is taken in; without them nothing may land yet."""
         self._path = places.ledger
+        self._rules = rules
 
     def pauses(self) -> dict[str, Pause]:
         """The fleet's pauses that are still in force, by scope; makes the ledger at first use.
@@ -63,8 +67,13 @@ class Books:
         Raises :class:`~swarm.errors.LedgerError`.
         """
         with open_ledger(self._path, patience) as ledger:
+            rules = None if self._rules is None else self._rules()
             for agent, finished in reports:
-                ledger.finish(finished, agent)
+                task = None if rules is None else ledger.task(finished.task)
+                way = UNDECIDED
+                if rules is not None and task is not None:
+                    way = way_of(task, rules.landing, rules.roles)
+                ledger.finish(finished, agent, way=way)
 
     def spending(self, sessions: Sequence[Key], *, daily: bool) -> Reading:
         """What was spent since midnight UTC, or ever, and what is known of these sessions.

@@ -174,6 +174,7 @@ class Configuration:
         return FleetSettings(
             max_active=settings.limits.max_active,
             min_free_memory_mb=settings.limits.min_free_memory_mb,
+            min_free_disk_mb=settings.limits.min_free_disk_mb,
             session_memory_mb=settings.limits.memory_mb,
             max_load=settings.limits.max_load,
             stagger_seconds=settings.limits.stagger_seconds,

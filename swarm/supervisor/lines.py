@@ -35,7 +35,7 @@ def event_of(name: str, line: wire.ChildLine, *, daemon: bool) -> e.Event | None
             if name != COORDINATOR:
                 raise BadMessage(f"{name} is no coordinator")
             return _of_coordinator(line)
-        case wire.Tidied():
+        case wire.Tidied() | wire.Cleaned():
             raise BadMessage(f"{name} is no janitor")
         case _:
             if not daemon:
@@ -96,7 +96,7 @@ DaemonEffect = (
 
 CoordinatorEffect = (
     fx.TellSnapshot | fx.TellAgent | fx.TellGone | fx.TellSlots | fx.TellRenew | fx.TellBegun
-    | fx.TellSpent | fx.TellLost | fx.TellReported | fx.TellPoke
+    | fx.TellSpent | fx.TellLost | fx.TellReported | fx.TellNotice | fx.TellPoke
 )  # fmt: skip
 """Effects that are one line to the coordinator."""
 
@@ -156,6 +156,8 @@ def line_to_coordinator(effect: CoordinatorEffect) -> wire.ParentLine:
             )
         case fx.TellReported(name=name, report=report):
             return wire.Reported(agent=name, finished=_finished(report))
+        case fx.TellNotice(kind=kind, text=text, agent=agent):
+            return wire.Notice(kind=kind, text=text, agent=agent)
         case fx.TellPoke():
             return wire.Poke()
 

@@ -28,7 +28,7 @@ from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
 from swarm.core import journal as j
 from swarm.core.fleet import Fleet
-from swarm.core.fleet_state import BY_PERSON, CHAT, COORDINATOR
+from swarm.core.fleet_state import API, BY_PERSON, CHAT, COORDINATOR
 from swarm.core.gate import Pause
 from swarm.errors import Interrupted, SwarmError, UsageError
 from swarm.logs import JsonLog
@@ -125,6 +125,7 @@ def _run(config: Path | None, overrides: Overrides, console: Console) -> int:
     with ExitStack() as held:
         lock = startup.Lock.take(places)
         held.callback(lock.release)
+        startup.await_clean_up(places, console.say)
         startup.raise_file_limit()
         become_subreaper()
         stderr = startup.open_stderr(places)
@@ -189,11 +190,10 @@ def _prepare(
 def _fleet(prepared: Prepared, wanted: dict[str, int]) -> Fleet:
     """A fleet that is all down; its clock is the loop's, which is the monotonic one."""
     configuration = prepared.configuration
-    embedded = configuration.boot.chat.url is None
     epoch = time.time() - time.monotonic()
     return Fleet(
         configuration.fleet(),
-        services=(CHAT, COORDINATOR) if embedded else (COORDINATOR,),
+        services=_services(configuration),
         wanted=wanted,
         coordinator_id=prepared.specs.coordinator_id,
         epoch=epoch,
@@ -203,6 +203,13 @@ def _fleet(prepared: Prepared, wanted: dict[str, int]) -> Fleet:
             for scope, one in prepared.pauses.items()
         },
     )
+
+
+def _services(configuration: Configuration) -> tuple[str, ...]:
+    """In the order they start; they stop in the reverse one."""
+    chat = (CHAT,) if configuration.boot.chat.url is None else ()
+    api = (API,) if configuration.boot.api.listen is not None else ()
+    return (*chat, COORDINATOR, *api)
 
 
 class ComingUp:
@@ -314,7 +321,7 @@ async def _supervise(base: Base, fleet: Fleet, zygote: Zygote | None, beginning:
     tls = _secure(specs.configuration)
     shell.children = Children(loop, zygote, shell, tls=tls, stderr=base.stderr)
     loop.set_exception_handler(lambda _loop, what: _unexpected(shell, what))
-    monitor = Monitor(JsonLog(places.service_log("health")))
+    monitor = Monitor(JsonLog(places.service_log("health")), shell.free_disk_mb)
 
     def snapshot() -> Snapshot:
         return Snapshot(

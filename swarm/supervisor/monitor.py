@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import psutil
@@ -22,7 +22,10 @@ Held: TypeAlias = tuple[str, str, int]
 class Monitor:
     """Remembers the last sample of each child."""
 
-    def __init__(self, log: JsonLog) -> None:
+    def __init__(
+        self, log: JsonLog, free_disk_mb: Callable[[], float | None] = lambda: None
+    ) -> None:
+        self._free_disk_mb = free_disk_mb
         self._sampler = Sampler()
         self._sessions = SessionSampler()
         self._log = log
@@ -39,6 +42,7 @@ class Monitor:
         self.samples = self._sampler.sample(roots, table)
         uses = self._sessions.full(sessions, table)
         free, load = free_memory_mb(), load_per_processor()
+        disk = self._free_disk_mb()
         for name in sorted(busy & self.samples.keys()):
             one = self.samples[name]
             self._log.write(
@@ -56,8 +60,9 @@ class Monitor:
             cpu_percent=round(sum(one.cpu_percent for one in every), 1),
             free_memory_mb=round(free),
             load=None if load is None else round(load, 2),
+            free_disk_mb=None if disk is None else round(disk),
         )
-        return MemoryIs(free, load), uses
+        return MemoryIs(free, load, disk), uses
 
     def look(self, sessions: Mapping[Held, Root]) -> dict[Held, Use]:
         """Memory and processes of running sessions, as cheaply as can be had."""

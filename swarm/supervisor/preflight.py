@@ -45,6 +45,7 @@ _CHILDREN = (
     "swarm.zygote.warm",
     "swarm.chat.service",
     "swarm.coordinator.service",
+    "swarm.desk.service",
     "swarm.spawner.janitor",
 )
 """What children of the new program are made of."""

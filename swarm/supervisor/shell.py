@@ -18,13 +18,14 @@ from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
 from swarm.core import journal as j
 from swarm.core.fleet import Fleet
-from swarm.core.fleet_state import CHAT, COORDINATOR
+from swarm.core.fleet_state import API, CHAT, COORDINATOR
 from swarm.core.life import HastenSpawn, Signal, Spawn, Spawning
 from swarm.daemon.outbox import read_outbox
 from swarm.errors import LedgerError, SwarmError
+from swarm.health.disk import free_disk_mb
 from swarm.logs import JsonLog
 from swarm.spawner.workspace import Workspace, owned_workspaces
-from swarm.supervisor import tidy
+from swarm.supervisor import keeping, tidy
 from swarm.supervisor.bookings import Bookings
 from swarm.supervisor.books import PATIENCE_SECONDS, Books
 from swarm.supervisor.children import Children, Order
@@ -35,11 +36,14 @@ from swarm.supervisor.inbox import Inbox
 from swarm.supervisor.journal import Journal
 from swarm.supervisor.lines import event_of, line_to_child, line_to_coordinator
 from swarm.supervisor.monitor import free_memory_mb, load_per_processor
+from swarm.supervisor.notices import Herald
 from swarm.supervisor.specs import Specs
 from swarm.wire import control, lifeline
 
 LAST_PATIENCE_SECONDS = 5.0
 """How long the last reports wait for the ledger: nobody else is left that could be kept waiting."""
+BESIDE = frozenset({tidy.NAME, keeping.NAME})
+"""Children that come and go beside the fleet, each with a run of its own."""
 ORPHANS_SECONDS = 0.5
 """Adopted processes that ended are reaped together, at most so often."""
 
@@ -61,11 +65,12 @@ class Shell:
         self.console = console
         self.places = places
         self.journal = Journal(places)
-        self.books = Books(places)
+        self.books = Books(places, self.specs.rules)
         self.log = console.log = JsonLog(places.service_log("supervisor"))
         self.bookings = Bookings(loop, self.books, self.log)
         self.inbox = Inbox(loop, fleet, self.perform)
         self.children: Children
+        self.herald = Herald(self._announce)
         self.ended = asyncio.Event()
         self.session_began = asyncio.Event()
         """For who watches sessions: there is one."""
@@ -75,6 +80,7 @@ class Shell:
         self.last_reply = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._tidying: tidy.Tidying | None = None
+        self._keeping: keeping.Keeping | None = None
         self._orphans: asyncio.TimerHandle | None = None
 
     def post(self, event: e.Event) -> None:
@@ -92,6 +98,8 @@ class Shell:
         """What only this program can bring to its end; empty when another may go on from here."""
         if self._tidying is not None:
             return "workspaces are being removed"
+        if self._keeping is not None:
+            return "what is past its time is being removed"
         if self._tasks:
             return "a dead agent's session is being cleaned up"
         if self.children.forking:
@@ -107,43 +115,58 @@ class Shell:
             if life is not None and isinstance(life.phase, Spawning):
                 self._spawn(name)
 
+    def free_disk_mb(self) -> float | None:
+        """Free disk below the home and the workspaces, the lower; ``None`` where not known."""
+        return free_disk_mb((self.places.home, self.specs.base))
+
     # -- what happens: children (Listener) --------------------------------------------------------
+
+    def _beside_of(self, name: str) -> tidy.Tidying | keeping.Keeping | None:
+        """Whose run the child is, if it is one that comes and goes beside the fleet."""
+        return {tidy.NAME: self._tidying, keeping.NAME: self._keeping}.get(name)
 
     def spawned(self, name: str, pid: int) -> None:
         """The child lives."""
-        if name == tidy.NAME:
-            if self._tidying is not None:
-                self._tidying.spawned(pid)
+        if name in BESIDE:
+            if (run := self._beside_of(name)) is not None:
+                run.spawned(pid)
             return
         self.post(e.Spawned(name, pid))
 
     def spawn_failed(self, name: str, error: str) -> None:
         """The child asked for does not."""
         self.log.write("spawn_failed", child=name, error=error)
-        if name == tidy.NAME:
-            if self._tidying is not None:
-                self._tidying.spawn_failed(error)
+        if name in BESIDE:
+            if (run := self._beside_of(name)) is not None:
+                run.spawn_failed(error)
             return
         self.post(e.SpawnFailed(name, error))
 
     def said(self, name: str, line: lifeline.ChildLine) -> None:
         """One line; raises :class:`~swarm.errors.BadMessage` for what is not the child's to say."""
-        if name == tidy.NAME:
-            if self._tidying is not None:
-                self._tidying.said(line)
+        if name in BESIDE:
+            if (run := self._beside_of(name)) is not None:
+                run.said(line)
             return
         event = event_of(name, line, daemon=name in self.fleet.agents)
         match event:
             case None:
                 return
             case e.PromotionAsked():
-                event = replace(event, free_memory_mb=free_memory_mb(), load=load_per_processor())
+                event = replace(
+                    event,
+                    free_memory_mb=free_memory_mb(),
+                    load=load_per_processor(),
+                    free_disk_mb=self.free_disk_mb(),
+                )
             case e.SessionStarted():
                 self.session_began.set()
             case e.ChildReady(address=address) if name == CHAT and address:
                 self._chat_listens(address)
             case e.ChildReady() if name == CHAT:
                 pass
+            case e.ChildReady(address=address) if name == API and address:
+                self._api_listens(address)
             case e.ChildFailing(error=error) | e.ChildTrouble(text=error):
                 self.log.write("said", child=name, text=error)
             case _:
@@ -153,14 +176,14 @@ class Shell:
     def garbled(self, name: str, what: str) -> None:
         """The child broke its protocol."""
         self.log.write("garbled", child=name, what=what)
-        if name != tidy.NAME:
+        if name not in BESIDE:
             self.post(e.ChildGarbled(name, what))
 
     def exited(self, name: str, status: int) -> None:
         """The child is gone and reaped."""
-        if name == tidy.NAME:
-            if self._tidying is not None:
-                self._tidying.exited(status)
+        if name in BESIDE:
+            if (run := self._beside_of(name)) is not None:
+                run.exited(status)
             return
         self.post(e.Exited(name, status))
 
@@ -175,6 +198,11 @@ class Shell:
         if first:
             self.console.say(f"chat {address}")
         write_text(self.places.home / "chat.address", address)
+
+    def _api_listens(self, address: str) -> None:
+        if not self.specs.api_listen:
+            self.console.say(f"api {address}")
+        self.specs.api_listen = address.partition("://")[2]
 
     def orphans_ended(self) -> None:
         """SIGCHLD: adopted processes may have ended; reap them soon."""
@@ -211,13 +239,14 @@ class Shell:
                 self._tune(name)
             case fx.CleanTree():
                 self._beside(self._clean(effect))
-            case fx.Tidy():
-                self._tidy(effect)
+            case fx.Tidy() | fx.CleanUp() | fx.EndCleanUp():
+                self._make_room(effect)
             case fx.Reply() | fx.Refuse():
                 self._answer(effect)
             case fx.Note(entry=entry):
                 self.journal.write(entry)
                 self.console.entry(entry)
+                self.herald.entry(entry)
             case fx.KeepPause() | fx.DropPause() | fx.EndQuotaWaits():
                 self.bookings.add(effect)
             case fx.Settled():
@@ -238,12 +267,37 @@ class Shell:
     def _tune(self, name: str) -> None:
         if name in (COORDINATOR, CHAT):
             self.children.send(name, self.specs.rules())
+            if name == COORDINATOR:
+                self.herald.listens()
         elif name in self.fleet.agents:
             self.children.send(name, self.specs.tuning(name))
+
+    def _announce(self, notice: lifeline.Notice) -> bool:
+        """Have people told; false while there is no coordinator to do it."""
+        if COORDINATOR not in self.children.live:
+            return False
+        self.children.send(COORDINATOR, notice)
+        return True
 
     async def _clean(self, effect: fx.CleanTree) -> None:
         workspace = self.specs.workspace(effect.name)
         self.post(await clean(effect, self.specs.home_id, workspace, self.specs.cgroups))
+
+    def _make_room(self, effect: fx.Tidy | fx.CleanUp | fx.EndCleanUp) -> None:
+        match effect:
+            case fx.Tidy():
+                self._tidy(effect)
+            case fx.CleanUp():
+                left = keeping.left_behind(self.fleet, str(self.specs.base), self.specs.home_id)
+                self._keeping = keeping.Keeping(
+                    self.children,
+                    lambda: self.specs.cleaner(left),
+                    str(self.places.logs / "stderr.log"),
+                    self._cleaned_up,
+                )
+            case fx.EndCleanUp():
+                if self._keeping is not None:
+                    self._keeping.end()
 
     def _tidy(self, effect: fx.Tidy) -> None:
         paths = {self.specs.workspace(name): None for name in effect.names}
@@ -271,6 +325,13 @@ class Shell:
             lambda entry: self.perform(fx.Note(entry)),
             done,
         )
+
+    def _cleaned_up(self, event: e.CleanedUp, lines: tuple[str, ...]) -> None:
+        self._keeping = None
+        for line in lines:
+            self.log.write("cleaner", text=line)
+            self.console.say(f"clean-up: {line}")
+        self.post(replace(event, free_disk_mb=self.free_disk_mb()))
 
     def _unsaid(self, paths: list[str], patience: float) -> dict[str, str]:
         """Take in the reports that lie in the outboxes of these workspaces, which are to go.

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import msgspec
 
+from swarm.config.keeping import lifetimes
 from swarm.config.places import Places, expanded
 from swarm.config.roles import resolve_secrets
 from swarm.config.runtimes import resolve_runtime
 from swarm.config.settings import Limits, Notify, Repo, Role
+from swarm.config.takes import offered_labels
 from swarm.core.model import Merge, Review, bare_id, split_agent_name
 from swarm.sandbox.environment import scrubbed
 from swarm.sessions.launching import STATE_VARIABLES
 from swarm.spawner.identity import load_identity
 from swarm.supervisor.configuration import Configuration
 from swarm.wire import lifeline
-from swarm.wire.spawn import DaemonSpec, JanitorSpec, RuntimeSpec, ServiceSpec
+from swarm.wire.spawn import CleanerSpec, DaemonSpec, JanitorSpec, RuntimeSpec, ServiceSpec
 
 LEASE_SECONDS = 90.0
 """Shortest lease: three heartbeats of the default."""
@@ -40,6 +42,8 @@ class Specs:
     """Where the fleet meets; the embedded server's own address once it listens."""
     chat_listen: str = ""
     """What the embedded server was given by the kernel: a restarted one listens there again."""
+    api_listen: str = ""
+    """The same of the HTTP interface."""
     cgroups: dict[str, str] = field(default_factory=dict)
     """Where sessions get theirs, as ``DaemonSpec.cgroups`` has it."""
     workspaces: dict[str, str] = field(default_factory=dict)
@@ -90,8 +94,9 @@ class Specs:
         return msgspec.json.encode(spec)
 
     def service(self, name: str) -> bytes:
-        """``chat`` or ``coordinator``."""
-        config = self._chat() if name == "chat" else self._coordinator()
+        """``chat``, ``coordinator`` or ``api``."""
+        configs = {"chat": self._chat, "api": self._api}
+        config = configs.get(name, self._coordinator)()
         spec = ServiceSpec(
             name=name, home=str(self.places.home), home_id=self.home_id, config=config
         )
@@ -100,6 +105,21 @@ class Specs:
     def janitor(self, workspaces: tuple[str, ...]) -> bytes:
         """One pass over these workspaces."""
         spec = JanitorSpec(home=str(self.places.home), home_id=self.home_id, workspaces=workspaces)
+        return msgspec.json.encode(spec)
+
+    def cleaner(self, left: tuple[str, ...]) -> bytes:
+        """One clean-up by what ``keep`` says now; ``left`` are workspaces without an agent."""
+        terms = lifetimes(self.configuration.settings.keep)
+        spec = CleanerSpec(
+            home=str(self.places.home),
+            home_id=self.home_id,
+            left=left,
+            workspaces=terms.workspaces,
+            branches=terms.branches,
+            logs=terms.logs,
+            log_bytes=terms.log_bytes,
+            folders=terms.folders,
+        )
         return msgspec.json.encode(spec)
 
     def tuning(self, name: str) -> lifeline.Tuning:
@@ -133,13 +153,15 @@ class Specs:
         configuration = self.configuration
         anyone = configuration.settings.limits
         roles = {
-            name: _role_rules(configuration.limits(name), role)
+            name: _role_rules(
+                configuration.limits(name), role, offered_labels(role, configuration.settings)
+            )
             for name, role in configuration.file_roles.items()
         }
         return lifeline.Rules(
             coordinators=self.coordinators(),
             announcers=self.announcers(),
-            roles={"": _role_rules(anyone, Role()), **roles},
+            roles={"": _role_rules(anyone, Role(), {}), **roles},
             operator=self.operator_id,
             landing=_landing_rules(configuration.settings.repo),
             notify=tuple(map(_notify_rule, configuration.settings.notify)),
@@ -180,6 +202,9 @@ class Specs:
             "badge": self.badge(),
         }
 
+    def _api(self) -> dict[str, object]:
+        return {"listen": self.api_listen or self.configuration.boot.api.listen}
+
     def _coordinator(self) -> dict[str, object]:
         configuration = self.configuration
         repo = configuration.repo
@@ -206,17 +231,20 @@ class Specs:
         }
 
 
-def _role_rules(limits: Limits, role: Role) -> lifeline.RoleRules:
+def _role_rules(
+    limits: Limits, role: Role, labels: dict[str, tuple[str, ...]]
+) -> lifeline.RoleRules:
     return lifeline.RoleRules(
         task_token_budget=limits.task_token_budget,
         task_usd_budget=limits.task_usd_budget,
         estimate_tokens=role.estimate.tokens,
         estimate_usd=role.estimate.usd,
         lanes=role.lanes,
-        labels=role.labels,
+        labels=labels,
         review=None if role.review is None else Review(role.review),
         retries=role.retries,
         retry_seconds=role.retry_seconds,
+        network=role.network,
     )
 
 

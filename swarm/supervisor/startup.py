@@ -11,7 +11,7 @@ import os
 import resource
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,15 @@ from swarm.sandbox import cgroup_place, cgroups
 from swarm.sandbox.cgroup_place import Place
 from swarm.sandbox.scope import own_scope
 from swarm.sandbox.trees import start_time, sweep
+from swarm.spawner.folders import write_whole
 from swarm.spawner.identity import Identity, load_or_create
 from swarm.spawner.workspace import owned_workspaces, sweep_half_made
 from swarm.wire.lifeline import Finished
 
 SWEEP_SECONDS = 3.0
 """How long leftovers of a predecessor may take to die."""
+CLEAN_UP_SECONDS = 120.0
+"""How long a clean-up may take with the one workspace it is at."""
 
 
 @dataclass(slots=True)
@@ -79,6 +82,39 @@ def _lock_soon(fd: int) -> None:
         else:
             return
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def await_clean_up(
+    places: Places, say: Callable[[str], None], patience: float = CLEAN_UP_SECONDS
+) -> None:
+    """Wait until no ``agentctl clean`` is at the workspaces any more; none begins at them now.
+
+    It looks before each one whether a swarm has started, so that is soon.  Raises
+    :class:`~swarm.errors.SwarmError` when it is not.
+    """
+    try:
+        fd = os.open(places.clean_lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return  # there never was one, or nobody could clean up here
+    end = time.monotonic() + patience
+    told = False
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise SwarmError(
+                        f"a clean-up of {places.home} does not end", "end that agentctl clean"
+                    ) from None
+                if not told:
+                    say("waiting for a clean-up to end")
+                told = True
+                time.sleep(0.02)  # before the loop: nothing waits but the person who said up
+            else:
+                return
+    finally:
+        os.close(fd)
 
 
 def raise_file_limit() -> None:
@@ -162,14 +198,8 @@ def _kept_secret(path: Path, size: int) -> str:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, text.encode() + b"\n")
-        finally:
-            os.close(fd)
-        os.replace(part, path)
+        write_whole(str(path), f"{text}\n")
     except OSError as error:
         raise SwarmError(f"{path} cannot be written: {error.strerror}", "make room") from None
 

@@ -127,6 +127,24 @@ class Snapshot:
             "problems": list(holds.problems),
             "active": fleet.active,
             "wanted": dict(fleet.wanted),
+            "in_use": self._in_use(),
+            "disk": self._disk(),
+        }
+
+    def _in_use(self) -> list[str] | None:
+        """Agents whose workspaces nobody else may touch; ``None`` until all are known."""
+        fleet = self.fleet
+        if not fleet.started_daemons:
+            return None
+        return sorted({*fleet.agents, *fleet.to_tidy, *fleet.tidying})
+
+    def _disk(self) -> dict[str, Any]:
+        """Room below the home and the workspaces, the lower; null is not known."""
+        free = self.fleet.free_disk_mb
+        return {
+            "free_mb": None if free is None else int(free),
+            "min_free_mb": self.fleet.settings.min_free_disk_mb,
+            "cleaning": self.fleet.cleaning,
         }
 
     def _gate(self) -> dict[str, Any]:
@@ -154,6 +172,7 @@ class Snapshot:
             "since": self._time(service.life.since),
             "pid": service.life.pid,
             "restarts": service.life.restarts,
+            "address": service.address or None,
             "next_restart_at": self._time(service.life.next_restart_at),
             "reason": service.reason or None,
             **self._sample(service.name, service.life.pid),

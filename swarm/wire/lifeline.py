@@ -23,7 +23,9 @@ from swarm.core.model import (
 )
 from swarm.errors import BadMessage
 
-VERSION = 1
+VERSION = 2
+"""Whoever works for a coordinator must be able to review, and to go on with what was sent back:
+daemons of version 1 would leave that out and never say so."""
 
 
 class _Line(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
@@ -78,6 +80,8 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     """The task's own directory: ``input/`` may be read by the session, what it leaves in its out
     directory is copied to ``results/``.  Empty: it has none."""
     labels: dict[str, str] = {}
+    thread: tuple[str, ...] = ()
+    """What was asked and answered before in the task's thread, oldest first."""
 
 
 class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -347,6 +351,16 @@ class Tidied(_Line, frozen=True):
     """One line: why it was not removed."""
 
 
+class Cleaned(_Line, frozen=True):
+    """The cleaner is done."""
+
+    freed_mb: int = 0
+    saved: tuple[str, ...] = ()
+    """References of hubs that hold what would have been lost."""
+    problems: tuple[str, ...] = ()
+    """What could not be removed, one line each."""
+
+
 # -- supervisor → coordinator -------------------------------------------------------------------
 
 
@@ -456,6 +470,8 @@ class RoleRules(msgspec.Struct, frozen=True, omit_defaults=True):
     review: Review | None = None
     retries: int = 0
     retry_seconds: float = 30.0
+    network: tuple[int, ...] | None = None
+    """TCP ports that what its sessions wrote may connect to when it is checked; ``None``: any."""
 
 
 class LandingRules(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -516,7 +532,7 @@ class Rules(_Line, frozen=True):
 ChildLine: TypeAlias = (
     Hello | Ready | Beat | CannotStart | Trouble
     | ChatState | Promote | Started | Spent | Ended | Idle | Probed
-    | HubReady | Assigned | Revoke | Tidied
+    | HubReady | Assigned | Revoke | Tidied | Cleaned
 )  # fmt: skip
 """What a child says."""
 

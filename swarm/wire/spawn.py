@@ -66,7 +66,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a service starts from."""
 
     name: str
-    """``chat`` or ``coordinator``."""
+    """``chat``, ``coordinator`` or ``api``."""
     home: str
     home_id: str
     config: dict[str, object] = {}
@@ -82,12 +82,28 @@ class JanitorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     sandbox: str = "auto"
 
 
+class CleanerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One clean-up of a home whose disk runs low: :class:`swarm.core.keep.Lifetimes`, and more."""
+
+    home: str
+    home_id: str
+    left: tuple[str, ...] = ()
+    """Paths of the workspaces whose agents are gone; no other is looked at."""
+    workspaces: float | None = None
+    """Seconds; ``None`` is for ever, here and below."""
+    branches: float | None = None
+    logs: float | None = None
+    log_bytes: int | None = None
+    folders: float | None = None
+    sandbox: str = "auto"
+
+
 class Fork(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
     """Fork one child; its lifeline's descriptor comes with this line."""
 
     id: int
     kind: str
-    """``daemon | service | janitor``."""
+    """``daemon | service | janitor | cleaner``."""
     spec: msgspec.Raw
     log: str = ""
     """File that standard error and output are appended to; empty: /dev/null."""

@@ -38,6 +38,9 @@ class TaskRef(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt: str = ""
     """Only from announcers and foreign coordinators."""
     priority: Count = 0
+    lane: str = ""
+    labels: dict[str, str] = {}
+    """Only from announcers."""
 
 
 class _Work(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
@@ -152,9 +155,55 @@ class Announced(_Work, frozen=True, tag="TASK"):
     task: TaskRef
 
 
+class Approve(_Work, frozen=True, tag="APPROVE"):
+    """The operator lets a task's commit land; without ``commit`` what is there now."""
+
+    task: TaskRef
+    commit: str | None = None
+    text: str = ""
+
+
+class Reject(_Work, frozen=True, tag="REJECT"):
+    """The operator sends a task back, or with ``final`` ends it as failed."""
+
+    task: TaskRef
+    text: str = ""
+    commit: str | None = None
+    final: bool = False
+
+
+class Answer(_Work, frozen=True, tag="ANSWER"):
+    """The operator answers what a task asks."""
+
+    task: TaskRef
+    text: str = ""
+
+
+class NeedsHuman(_Work, frozen=True, tag="NEEDS_HUMAN"):
+    """A task asks a person; ``text`` is its question, shortened."""
+
+    task: TaskRef
+    text: str = ""
+
+
+class InReview(_Work, frozen=True, tag="REVIEW"):
+    """A task's ``commit`` waits for a person's approval."""
+
+    task: TaskRef
+    commit: str | None = None
+
+
+class HasLanded(_Work, frozen=True, tag="LANDED"):
+    """A task's work is on its target, whose tip is ``commit``."""
+
+    task: TaskRef
+    commit: str | None = None
+
+
 WorkMessage: TypeAlias = (
     TaskAvailable | Claim | Assign | Rejected | Unclaim | TaskDone | TaskFail | Blocked
     | Settled | Heartbeat | Status | Announced
+    | Approve | Reject | Answer | NeedsHuman | InReview | HasLanded
 )  # fmt: skip
 
 _encoder = msgspec.json.Encoder()
@@ -219,6 +268,14 @@ def _short_form(text: str) -> WorkMessage | None:
             return Unclaim(task=TaskRef(component=component))
         case ["ASSIGN", component, agent] if is_component(component) and is_agent_id(agent):
             return Assign(agentId=bare_id(agent), task=TaskRef(component=component))
+        case ["APPROVE", task]:
+            return Approve(task=TaskRef(id=task))
+        case ["APPROVE", task, commit] if commit.isalnum():
+            return Approve(task=TaskRef(id=task), commit=commit)
+        case ["REJECT", task, reason]:
+            return Reject(task=TaskRef(id=task), text=reason)
+        case ["ANSWER", task, answer]:
+            return Answer(task=TaskRef(id=task), text=answer)
         case ["DONE", task, result]:
             return TaskDone(task=TaskRef(id=task), outcome="succeeded", result=result)
         case ["DONE", task]:

@@ -160,6 +160,10 @@ def _entry(request: Fork) -> Callable[[int, bytes], int]:
             from swarm.spawner.janitor import main as janitor
 
             return janitor
+        case "cleaner":
+            from swarm.desk.cleaner import main as cleaner
+
+            return cleaner
         case "service":
             name = msgspec.json.decode(bytes(request.spec), type=ServiceSpec).name
             set_process_name(f"agentctl-{name}")
@@ -171,6 +175,10 @@ def _entry(request: Fork) -> Callable[[int, bytes], int]:
                 from swarm.coordinator.service import main as coordinator
 
                 return coordinator
+            if name == "api":
+                from swarm.desk.service import main as api
+
+                return api
             raise ValueError(f"no service is called {name!r}")
         case other:
             raise ValueError(f"nothing of kind {other!r} can be forked")

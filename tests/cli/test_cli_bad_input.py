@@ -59,7 +59,7 @@ USAGE = [
     (["task", "add"], "empty"),
     (["task", "add", "  "], "empty"),
     (["task", "add", "--role", "Builder!", "x"], "Builder!"),
-    (["task", "add", "--role", "nobody", "x"], "there are auditor, builder, general, qa"),
+    (["task", "add", "--role", "nobody", "x"], "there are auditor, builder, general, planner, qa"),
     (["task", "add", "--priority", "high", "x"], "high"),
     (["task", "add", "--priority", "1000000", "x"], "-100"),
     (["task", "add", "--component", "a b", "x"], "a b"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from cli_fake import STATUS, FakeSupervisor, Ran
@@ -16,6 +15,7 @@ from swarm.cli.fleet_view import budget_text, page
 from swarm.config.places import Places
 from swarm.core.budget import NOTHING, Amount
 from swarm.core.model import Outcome, Usage
+from swarm.desk.verbs import Desk
 from swarm.ledger import Ledger, NewTask, open_ledger
 from swarm.wire.lifeline import Finished
 
@@ -127,7 +127,6 @@ def test_every_command_says_that_a_task_waits_for_a_budget(
     from swarm.cli import task_show
 
     monkeypatch.setattr(task_show, "is_locked", lambda _places: True)
-    monkeypatch.setattr(task_wait, "is_locked", lambda _places: True)
     task = ledger.submit(NewTask("x"))
     said = "the token budget is spent: 120 of 100"
     ledger.note("gate", said)
@@ -145,14 +144,14 @@ def test_without_a_swarm_a_gate_that_was_left_closed_says_nothing(cli: Cli, ledg
 
 
 def test_wait_tells_a_reason_as_it_comes_and_not_each_of_its_numbers(
-    places: Places, ledger: Ledger
+    places: Places, ledger: Ledger, supervisor: FakeSupervisor
 ) -> None:
     task = ledger.submit(NewTask("x"))
     told: list[str] = []
     heard = threading.Semaphore(0)
 
-    def tell(found: Any) -> None:
-        told.append(found.reason)
+    def tell(found: task_wait.Seen) -> None:
+        told.append(found.task.reason)
         heard.release()
 
     def change() -> None:
@@ -166,7 +165,7 @@ def test_wait_tells_a_reason_as_it_comes_and_not_each_of_its_numbers(
 
     worker = threading.Thread(target=change)
     worker.start()
-    task_wait.watch(ledger, [task], 20, False, tell)
+    task_wait.watch(Desk(places, ledger, lambda: None), [task], 20, False, tell)
     worker.join()
     assert [told[0], told[-1]] == ["", "cancelled"]
     assert len(told) == 3

@@ -17,12 +17,14 @@ from tests_support import eventually, stretch
 
 from swarm.cli.demo import clean_up
 from swarm.cli.demonstration import acts, stage
+from swarm.cli.demonstration.project import fingerprint, landed
 from swarm.cli.demonstration.report import Report, _between
-from swarm.cli.demonstration.tasks import ANNOUNCED, TASKS, VICTIM
+from swarm.cli.demonstration.tasks import ANNOUNCED, PLAN, TASKS, VICTIM, plan_text
 from swarm.cli.interruption import ENDING, ended_by_signals, held_back
 from swarm.cli.lock import is_locked
 from swarm.config.load import load_settings
 from swarm.errors import Interrupted
+from swarm.plans.reading import read_plan
 from swarm.sessions.scripted import directive
 
 Cli = Callable[..., Ran]
@@ -61,6 +63,7 @@ def processes_of(root: Path) -> list[str]:
 def test_the_cast_is_what_was_promised() -> None:
     assert len(TASKS) == 8
     assert len({piece.role for piece in TASKS}) == 3
+    assert {piece.review for piece in TASKS} == {"", "agent", "human"}
     assert sum(stage.FLEET.values()) == 5
     assert TASKS.count(ANNOUNCED) == TASKS.count(VICTIM) == 1
     for piece in TASKS:
@@ -68,6 +71,26 @@ def test_the_cast_is_what_was_promised() -> None:
         assert lines[0] == piece.title
         assert all(directive(line) is not None for line in lines[1:]), piece.title
         assert sum(line.startswith("commit ") for line in lines) == piece.commits
+
+
+def test_the_plan_is_one_chain(home: Path) -> None:
+    read = read_plan(plan_text(PLAN).encode(), "plan.yaml", sorted(stage.FLEET))
+    assert read.problems == ()
+    assert read.plan is not None
+    assert [len(task.after) for task in read.plan.tasks] == [0, 1]
+    assert [task.text.splitlines()[0] for task in read.plan.tasks] == [p.title for p in PLAN]
+
+
+def test_a_fingerprint_sees_everything_but_what_is_published(temporary: Path) -> None:
+    made = stage.set_stage()
+    before = fingerprint(made.repository)
+    stage.git(made, "branch", "swarm/main")
+    stage.git(made, "hash-object", "-w", "README.md")
+    assert fingerprint(made.repository) == before
+    assert landed(made) == ()
+    (made.repository / ".git" / "refs" / "heads" / "other").write_text("0" * 40 + "\n")
+    assert fingerprint(made.repository) != before
+    stage.clear(made)
 
 
 def test_the_stage_is_a_good_configuration_with_a_real_repository(temporary: Path) -> None:
@@ -158,7 +181,7 @@ def test_times_are_taken_from_the_last_announcement() -> None:
 
 
 def test_an_empty_report_says_so() -> None:
-    report = Report(0, (), (), (), 0, 0, (), ())
+    report = Report(0, (), (), (), (), 0, (), ())
     assert any("not measured" in line for line in report.lines())
 
 
@@ -178,13 +201,14 @@ def test_the_whole_demo(temporary: Path) -> None:
     process = start()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, (out, err)
-    for said in ("kill -9", "runs again as pid", "scale 7", "kill -HUP", "swarm stop"):
+    acts = ("kill -9", "runs again as pid", "scale 7", "kill -HUP", "swarm stop", "plan apply")
+    for said in (*acts, "needs-revision, says swarm-auditor-", "accept, says", "is approved at"):
         assert said in out
     report = dict(line.split(maxsplit=1) for line in out.rpartition("\n\n")[2].splitlines())
     assert report["tasks"].startswith("8 done")
     assert "1 lost" in report["attempts"]
-    killed = "6 on 5 branches of the hub, 1 of them saved from the killed agent"
-    assert report["commits"] in ("5 on 5 branches of the hub", killed)
+    assert report["landed"] == "6 commits on swarm/main, for 'git merge swarm/main':"
+    assert report["verdicts"] == "2 accept, 1 needs-revision"
     assert float(report["all"].split()[1]) < 30
 
 

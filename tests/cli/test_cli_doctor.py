@@ -63,6 +63,7 @@ def test_git_missing_old_and_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     monkeypatch.setattr(shutil, "which", lambda _name: str(fake))
     assert made("echo git version 2.50.1").level is Level.OK
+    assert made("echo git version 2.37.9").level is Level.WARN
     assert made("echo git version 2.7.4").level is Level.BAD
     assert made("exit 3").level is Level.BAD
     fake.unlink()
@@ -109,6 +110,15 @@ def test_files_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     greedy = Settings(limits=Limits(min_free_memory_mb=1 << 40))
     assert checks.check_memory(greedy).level is Level.WARN
     assert checks.check_memory(Settings(limits=Limits(min_free_memory_mb=0))).level is Level.OK
+
+
+def test_too_little_disk_for_a_session_is_told(places: Places) -> None:
+    short = Settings(limits=Limits(min_free_disk_mb=1 << 40), workspace_base=str(places.home))
+    found = checks.check_disk(places, short)
+    assert found.level is Level.WARN
+    assert "agentctl clean" in found.remedy
+    wide = Settings(limits=Limits(min_free_disk_mb=0), workspace_base=str(places.home))
+    assert checks.check_disk(places, wide).level is Level.OK
 
 
 def test_a_ledger_that_is_none(places: Places) -> None:

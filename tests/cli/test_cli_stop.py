@@ -44,7 +44,7 @@ time.sleep(60)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stop, "SILENCE", 0.1)
     monkeypatch.setattr(stop, "LEAVING", 0.5)
-    monkeypatch.setattr("swarm.cli.control._STARTING", 0.1)
+    monkeypatch.setattr("swarm.desk.control._STARTING", 0.1)
 
 
 @pytest.fixture

@@ -220,6 +220,31 @@ def test_victims_are_what_the_status_and_proc_say(target: Target, pids: set[int]
     assert found == pids
 
 
+@pytest.mark.parametrize(
+    ("target", "pids", "later"),
+    [
+        (Target.LANDER, {40}, {40}),
+        (Target.CHECK, set(), {41, 42}),
+        (Target.PUSH, set(), {43}),
+        (Target.LANDING, set(), {3}),
+    ],
+)
+def test_a_landing_has_victims_of_its_own(target: Target, pids: set[int], later: set[int]) -> None:
+    idle = scene()
+    idle.processes[40] = Process(40, 140, 3, "agentctl-lander")
+    working = replace(idle, processes=dict(idle.processes))
+    for pid, parent, tree, command in (
+        (41, 40, "0f0f:landing-t-1:1", "agentctl-init"),
+        (42, 41, "0f0f:landing-t-1:1", "sh check.sh"),
+        (43, 40, "", "git receive-pack /project"),
+    ):
+        working.processes[pid] = Process(pid, 100 + pid, parent, "x", tree, command)
+    for one, expected in ((idle, pids), (working, later)):
+        picked = (Disturbance(0, Action(Kind.KILL, target), 0, step / 10) for step in range(10))
+        victims = [choose(disturbance, one) for disturbance in picked]
+        assert {victim.process.pid for victim in victims if victim is not None} == expected
+
+
 def test_harms_are_as_narrow_as_what_was_done() -> None:
     """Killing a service harms no attempt: that is the very thing to be shown."""
     victim = Victim(Process(1, 1, 1, ""), "swarm-builder-001", "t-1")
@@ -227,7 +252,8 @@ def test_harms_are_as_narrow_as_what_was_done() -> None:
     for action in ACTIONS:
         held = Held(Disturbance(0, action, 2.0, 0), victim, 0.0, lambda: None)
         harms[action.kind, action.target] = harm_of(held, 100.0)
-    for target in (Target.CHAT, Target.COORDINATOR, Target.ZYGOTE):
+    for target in (Target.CHAT, Target.COORDINATOR, Target.ZYGOTE, Target.LANDER, Target.CHECK,
+                   Target.PUSH, Target.LANDING):  # fmt: skip
         assert harms[Kind.KILL, target] is None
     assert harms[Kind.STOP, Target.SUPERVISOR] is None
     assert harms[Kind.DISCONNECT, Target.DAEMON] is None

@@ -22,11 +22,13 @@ from swarm.cli.storm.invariants import (
 from swarm.cli.storm.processes import Process
 from swarm.cli.storm.report import Report
 from swarm.cli.storm.watch import BACK_SECONDS, LIE_SECONDS, Recovery, Watch
-from swarm.cli.storm.work import Piece, Sort, piece
+from swarm.cli.storm.work import REVIEW_PIECE, Piece, Sort, piece
 from swarm.core.model import Outcome, TaskState
 
 
 def of(sort: Sort) -> Piece:
+    if sort is Sort.REVIEW:
+        return REVIEW_PIECE
     return next(one for n in range(100) if (one := piece(1, n)).sort is sort)
 
 
@@ -86,6 +88,34 @@ def test_a_killed_session_is_a_failed_task() -> None:
     assert rules(failed, replace(BLOW, task="t-2")) == ["ended as expected"]
 
 
+def test_each_time_a_task_was_sent_back_is_one_more_attempt() -> None:
+    twice = attempt(1, Outcome.SUCCEEDED, 10.0, 11.0), attempt(2, Outcome.SUCCEEDED, 12.0, 13.0)
+    assert rules(seen(Sort.LINE, *twice, sent_back=1)) == []
+    assert rules(seen(Sort.LINE, *twice, sent_back=2)) == ["ended once"]
+    asked = seen(Sort.LINE, *twice, sent_back=2, state=TaskState.NEEDS_HUMAN)
+    assert "ended once" not in rules(asked)
+
+
+def test_two_reviews_without_a_verdict_are_a_persons_to_decide() -> None:
+    asked = seen(Sort.REVIEWED, state=TaskState.NEEDS_HUMAN, unjudged=2)
+    assert rules(asked) == []
+    assert rules(replace(asked, unjudged=1)) == ["ended as expected"]
+
+
+def test_a_review_that_nobody_waits_for_is_dropped() -> None:
+    over = attempt(1, Outcome.CANCELLED, 10.0, 11.0)
+    gone = seen(Sort.REVIEW, over, state=TaskState.CANCELLED, result=None, dropped=True)
+    assert rules(gone) == []
+    assert rules(replace(gone, dropped=False)) == ["ended as expected"]
+
+
+def test_what_is_after_a_failed_task_is_skipped_and_nothing_else() -> None:
+    skipped = replace(seen(state=TaskState.SKIPPED, result=None), attempts=(), broken=("t-2",))
+    assert rules(skipped) == []
+    assert rules(replace(skipped, broken=())) == ["ended as expected"]
+    assert rules(replace(seen(), broken=("t-2",))) == ["ended as expected"]
+
+
 def test_a_task_cancelled_in_the_queue() -> None:
     gone = seen(state=TaskState.CANCELLED, result=None, cancelled=True, files={})
     gone = replace(gone, attempts=())
@@ -131,7 +161,7 @@ def test_a_broken_outcome_is_seen(rule: str, task: TaskSeen) -> None:
     ("old", "new", "rule"),
     [
         ("elif held.strip() != content:", "elif False:", "its work is in the hub"),
-        ("good != wanted", "False", "ended once"),
+        ("good not in allowed", "False", "ended once"),
         ("early > _SAME_MOMENT", "False", "attempts in order"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,10 +13,15 @@ from mutants import mutant
 
 from swarm.cli.storm import plan as plan_module
 from swarm.cli.storm import work
+from swarm.cli.storm.deliveries import PLAN_TASKS, drop_text, plan_of, plan_text
 from swarm.cli.storm.plan import ACTIONS, APART, PACE, Kind, Target, Way, plan
 from swarm.cli.storm.work import HASTY, Sort, piece
-from swarm.core.model import Outcome, TaskState
+from swarm.config.places import Places
+from swarm.core.model import OnFailed, Outcome, Review, TaskState
+from swarm.inbox.asking import asked
+from swarm.plans.reading import read_plan
 from swarm.sessions.scripted import directive
+from swarm.wire.lifeline import InboxRules
 
 SEEDS = st.integers(0, 1_000_000)
 LONG_ENOUGH = 1.5 * PACE * (len(Kind) + 1) + 1.0
@@ -58,8 +64,8 @@ def test_every_kind_comes_early(seed: int, seconds: float) -> None:
 
 
 @given(SEEDS)
-def test_every_action_comes_in_two_minutes(seed: int) -> None:
-    assert {one.action for one in plan(seed, 120)} == set(ACTIONS)
+def test_every_action_comes_in_a_short_storm(seed: int) -> None:
+    assert {one.action for one in plan(seed, 150)} == set(ACTIONS)
 
 
 @given(SEEDS, st.floats(1, 100))
@@ -104,7 +110,7 @@ def test_a_task_says_only_what_the_scripted_agent_does(seed: int, number: int) -
     assert directive(title) is None
     assert all(directive(line) is not None for line in lines), one.prompt
     for path, content in one.files:
-        assert f"write {path} {content}" in lines
+        assert any(line.endswith(f"write {path} {content}") for line in lines)
     assert (one.role == HASTY) is (one.outcome is Outcome.TIMED_OUT)
     assert one.state.ended
 
@@ -112,7 +118,7 @@ def test_a_task_says_only_what_the_scripted_agent_does(seed: int, number: int) -
 @given(SEEDS)
 def test_every_sort_of_task_comes(seed: int) -> None:
     pieces = [piece(seed, number) for number in range(len(work._DECK))]
-    assert {one.sort for one in pieces} == set(Sort)
+    assert {one.sort for one in pieces} == set(Sort) - {Sort.REVIEW}, "that comes by itself"
     assert len({path for one in pieces for path, _ in one.files}) == sum(
         len(one.files) for one in pieces
     ), "no two tasks leave the same file"
@@ -121,3 +127,36 @@ def test_every_sort_of_task_comes(seed: int) -> None:
         TaskState.FAILED,
         TaskState.NEEDS_HUMAN,
     }
+
+
+@given(SEEDS, st.integers(0, 1000))
+def test_a_storms_plan_can_be_applied(seed: int, number: int) -> None:
+    planned = plan_of(seed, number)
+    assert PLAN_TASKS[0] <= len(planned) <= PLAN_TASKS[1]
+    assert [one.piece for one in planned] == [piece(seed, number + n) for n in range(len(planned))]
+    found = read_plan(plan_text("a plan", planned), "plan.yaml", ("builder", HASTY)).plan
+    assert found is not None
+    for read, one in zip(found.tasks, planned, strict=True):
+        assert (read.key, read.prompt, read.lane) == (
+            one.key,
+            one.piece.prompt.strip(),
+            one.piece.lane,
+        )
+        assert read.review in (None, one.piece.review)
+        assert set(read.after) == set(one.after)
+        assert read.on_failed in (OnFailed.SKIP, OnFailed.RUN), "nothing waits for ever"
+    asking = {one.key for one in planned if one.piece.waits_for_ever}
+    assert all(asking.isdisjoint(one.after) for one in planned)
+
+
+def test_a_storms_drop_asks_for_what_its_task_is(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.roles.mkdir()
+    (places.roles / f"{HASTY}.yaml").write_text("runtime: scripted\n")
+    for number in range(len(work._DECK)):
+        one = piece(1, number)
+        drop = tmp_path / "drop.md"
+        drop.write_text(drop_text(one))
+        new = asked(str(drop), InboxRules(), places)
+        assert (new.prompt, new.role, new.lane) == (one.prompt, one.role, one.lane)
+        assert (new.review or Review.NONE) is one.review

@@ -26,8 +26,8 @@ def refused(name: str, folder: Path) -> str:
     return str(caught.value).replace(f"{folder}/", "")
 
 
-def test_four_roles_are_shipped_and_say_what_they_are(tmp_path: Path) -> None:
-    assert shipped_roles() == ("auditor", "builder", "general", "qa")
+def test_five_roles_are_shipped_and_say_what_they_are(tmp_path: Path) -> None:
+    assert shipped_roles() == ("auditor", "builder", "general", "planner", "qa")
     for name, role in load_roles(shipped_roles(), tmp_path / "none").items():
         assert role.description, name
         assert role.runtime == "claude"
@@ -59,7 +59,7 @@ def test_a_prompt_of_the_home_takes_the_shipped_ones_place(tmp_path: Path) -> No
 def test_a_role_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "docs.yaml").write_text("takes: [general]\nread: [/opt, ~/ref]\n")
     (tmp_path / "Not A Role.yaml").write_text("")
-    assert available_roles(tmp_path) == ("auditor", "builder", "docs", "general", "qa")
+    assert available_roles(tmp_path) == ("auditor", "builder", "docs", "general", "planner", "qa")
     role = load_role("docs", tmp_path)
     assert (role.takes, role.bypass_permissions) == (("general",), False)
     assert available_roles(tmp_path / "none") == shipped_roles()
@@ -68,7 +68,7 @@ def test_a_role_of_ones_own(tmp_path: Path) -> None:
 def test_an_unknown_role_names_the_ones_there_are(tmp_path: Path) -> None:
     assert refused("bulder", tmp_path) == (
         "there is no role 'bulder'; did you mean 'builder'?; there are auditor, builder, "
-        "general, qa; bulder.yaml would add it"
+        "general, planner, qa; bulder.yaml would add it"
     )
     assert "cannot name a role" in refused("../builder", tmp_path)
     assert "too long" in refused("r" * 23, tmp_path)

@@ -11,7 +11,7 @@ from swarm.coordinator.service import from_supervisor
 from swarm.core.budget import Amount
 from swarm.core.model import AgentState, Outcome, TaskState, Usage
 from swarm.ledger import NewTask, Task
-from swarm.wire.lifeline import Finished, RoleRules, Rules
+from swarm.wire.lifeline import Finished, LandingRules, RoleRules, Rules
 
 LIMITED = {
     "": RoleRules(task_usd_budget=9.0),
@@ -232,4 +232,4 @@ def test_a_denial_for_a_budget_delays_nothing_once_it_is_raised(world: World) ->
 
 def test_the_supervisors_rules_bring_the_roles() -> None:
     event = from_supervisor(Rules(coordinators=("@" + ME,), announcers=(), roles=LIMITED))
-    assert event == m.RulesAre((ME,), (), LIMITED)
+    assert event == m.RulesAre((ME,), (), LIMITED, landing=LandingRules())

@@ -11,6 +11,7 @@ from swarm.coordinator import leases, offers
 from swarm.coordinator import messages as m
 from swarm.coordinator.machine import step
 from swarm.coordinator.state import Settings, State
+from swarm.core.matching import role_takes
 from swarm.core.model import AgentState, Outcome, TaskState
 from swarm.ledger import NewTask
 from swarm.wire.lifeline import Assigned, Finished, Revoke
@@ -408,6 +409,7 @@ def test_a_stale_report_is_answered_as_stale(world: World) -> None:
     world.do(m.HolderLost(agent.name, task, 1, "its daemon died", True))
     world.becomes(agent, AgentState.BACKOFF)
     other = world.agent()
+    world.tick(1.0)
     world.start_all()
     assert other.task == task
     world.hear(agent, TaskFail(task=TaskRef(id=task), fence=1))
@@ -466,7 +468,7 @@ def test_three_deaths_are_poison(world: World) -> None:
     for _ in range(3):
         world.die(agent)
         world.becomes(agent, AgentState.IDLE)
-        world.tick(1.0)
+        world.tick(4.0)  # each loss waits twice as long as the one before
         world.start_all()
     assert state(world, task) is TaskState.FAILED
     assert not agent.task
@@ -533,7 +535,7 @@ def test_nothing_is_given_out_before_the_snapshot(world: World) -> None:
         assert not any(isinstance(effect, m.Say | m.Tell) for effect in effects)
     assert offers.wants(early) is None
     ready, _ = step(early, m.SnapshotTaken((agent.fact,), (), ()), world.now)
-    assert offers.wants(ready) == (("builder",), 5)
+    assert offers.wants(ready) == ((role_takes(["builder"]),), 5)
 
 
 def test_a_session_without_a_lease_is_ended(world: World) -> None:

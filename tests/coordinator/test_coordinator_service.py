@@ -179,6 +179,27 @@ async def test_a_repository_that_is_not_there_is_told_and_tried_again(
         assert ear.of(lifeline.Trouble)[-1].text == ""
 
 
+async def test_a_repository_that_was_away_for_a_while_is_trouble_no_longer(
+    tmp_path: Path, ledger: SqliteLedger
+) -> None:
+    source, away = tmp_path / "source", tmp_path / "away"
+    make_source(source)
+    async with coordinating(tmp_path, ledger, str(source)) as (coordinator, ear):
+        await eventually_async(lambda: ear.of(lifeline.HubReady))
+        source.rename(away)
+        task = ledger.submit(NewTask("do it"))
+        coordinator.put(m.Poked())
+        await eventually_async(lambda: ear.of(TaskAvailable))
+        coordinator.put(m.Heard(AGENT_ID, Claim(task=TaskRef(id=task))))
+        trouble = await eventually_async(lambda: ear.of(lifeline.Trouble))
+        assert "source" in trouble[-1].text
+        away.rename(source)
+        await eventually_async(lambda: len(ear.of(TaskAvailable)) > 1)
+        coordinator.put(m.Heard(AGENT_ID, Claim(task=TaskRef(id=task))))
+        await eventually_async(lambda: ear.of(Assign))
+        assert ear.of(lifeline.Trouble)[-1].text == ""
+
+
 async def test_what_the_ledger_cannot_take_now_is_asked_again_and_not_settled_before(
     tmp_path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

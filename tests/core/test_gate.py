@@ -31,6 +31,11 @@ def test_an_open_gate_says_how_many_more() -> None:
         ({"active": 5}, "5 of 3 sessions are active", 1),
         ({"max_active": 0, "active": 0}, "limits.max_active is 0", 30),
         (
+            {"free_disk_mb": 9, "min_free_disk_mb": 10, "free_memory_mb": 9, "max_load": 0.1},
+            "9 MB of disk are free, limits.min_free_disk_mb is 10",
+            10,
+        ),
+        (
             {"free_memory_mb": 900, "min_free_memory_mb": 1024},
             "900 MB of memory are free, limits.min_free_memory_mb is 1024",
             10,
@@ -53,6 +58,9 @@ def test_each_thing_that_closes_it(changed: dict, reason: str, retry: float) -> 
         {"pauses": (Pause("over", until=10),)},
         {"free_memory_mb": None, "min_free_memory_mb": 1024},
         {"free_memory_mb": 5, "min_free_memory_mb": 0},
+        {"free_disk_mb": None, "min_free_disk_mb": 10},
+        {"free_disk_mb": 0, "min_free_disk_mb": 0},
+        {"free_disk_mb": 10, "min_free_disk_mb": 10},
         {"budget": Budget(token_limit=9, tokens=None, usd_limit=1.0, usd=None)},
     ],
 )

@@ -50,6 +50,8 @@ ENTRIES: tuple[j.Entry, ...] = (
     j.QuotaHit("claude", "limit reached", 5.0),
     j.QuotaProbed("a", "claude", "quota", "limit reached"),
     j.QuotaLifted("claude", "a probe succeeded"),
+    j.DiskLow("5 MB of disk are free"),
+    j.CleanedUp(12, ("refs/x",), "one stays"),
     j.ChildForgiven("b", "at least 5 children died within 10 s"),
 )
 
@@ -131,6 +133,8 @@ def test_the_story_of_one_agent() -> None:
         f"T{_at(j.QuotaHit)}  quota: claude is parked: limit reached",
         f"T{_at(j.QuotaProbed)}  probed the quota of claude: quota",
         f"T{_at(j.QuotaLifted)}  quota: claude goes on: a probe succeeded",
+        f"T{_at(j.DiskLow)}  the disk runs low: 5 MB of disk are free",
+        f"T{_at(j.CleanedUp)}  cleaned up: 12 MB removed, commits kept as refs/x: one stays",
     ]
 
 

@@ -9,9 +9,10 @@ import pytest
 from swarm_support import git, make_repository
 
 from swarm.daemon import launching, memory
+from swarm.daemon.cloning import confinement_of, make_clone
 from swarm.daemon.launching import _prelude
-from swarm.daemon.performer import confinement_of, make_clone
 from swarm.daemon.resting import rest
+from swarm.daemon.state import MakeClone
 from swarm.spawner.author import git_identity
 from swarm.spawner.clone import ensure_clone, is_in_use, mark_in_use, take_branch
 from swarm.spawner.homecoming import Homecoming, bring_home
@@ -36,7 +37,7 @@ def workspace(tmp_path: Path, hub: Hub) -> Workspace:
     made = make_workspace(
         str(tmp_path / "agents"), "swarm-builder-001", "home", Brief("builder", "", "#agents")
     )
-    make_clone(made, str(hub.path), "shared", confinement_of(made, sandboxed=True))
+    make_clone(made, MakeClone(str(hub.path), "shared"), confinement_of(made, sandboxed=True))
     return made
 
 

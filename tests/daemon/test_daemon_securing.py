@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from swarm.daemon import concluding, performer
+from swarm.daemon.concluding import Left
 from swarm.daemon.loop import Loop
 from swarm.daemon.performer import Performer
 from swarm.logs import JsonLog
@@ -74,10 +75,8 @@ def secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         )
         one = Performer(cast(Loop, loop), cast(Any, means), JsonLog(tmp_path / "log"))
         one._secure(
-            ("t-1", 1),
-            REPO,
+            Left(("t-1", 1), 1, REPO, holder=True),
             lambda answer, error: ends.append(error or concluding.read_home(answer).problem),
-            holder=True,
         )
         loop.run()
         (end,) = ends

@@ -17,7 +17,7 @@ from tests_support import eventually
 from swarm.core.model import Outcome, Usage
 from swarm.daemon import concluding, launching, memory
 from swarm.daemon.chore import Chore, in_helper
-from swarm.daemon.concluding import Home, Witnessed, conclude, read_question
+from swarm.daemon.concluding import Home, Left, Witnessed, conclude, read_question
 from swarm.daemon.launching import Means
 from swarm.daemon.session import RawLog, Session
 from swarm.daemon.state import (
@@ -217,6 +217,11 @@ def test_a_conclusion_names_what_did_not_come_home(place: Bench) -> None:
     assert lost.session_id == "s"
     nowhere = conclude(job, seen, Home(problem="disk full"), None, "", now=0.0, utc_offset=0.0)
     assert nowhere.outcome is Outcome.FAILED, "what it made is nowhere to be had"
+    repo = job.work.repo
+    assert repo is not None
+    older = Home(commit=repo.start, commits=1, problem="disk full")
+    earlier = conclude(job, seen, older, None, "", now=0.0, utc_offset=0.0)
+    assert earlier.outcome is Outcome.FAILED, "what an earlier attempt left is not its work"
     some = Home(commit="a" * 40, commits=1, problem="sub is a repository")
     partly = conclude(job, seen, some, None, "", now=0.0, utc_offset=0.0)
     assert partly.outcome is Outcome.SUCCEEDED
@@ -255,7 +260,11 @@ def test_securing_cleans_the_tree_and_counts_the_commits(
     assert job.work.repo is not None
     told = in_helper(
         lambda: concluding.secure(
-            workspace, NAME, HOME_ID, job.key, job.work.repo, Confinement(tmp=workspace.tmp)
+            workspace,
+            NAME,
+            HOME_ID,
+            Left(job.key, 1, job.work.repo),
+            Confinement(tmp=workspace.tmp),
         )
     )
     home = concluding.read_home(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from queue_values import ready
 
 from swarm.core.model import Outcome, TaskResult, TaskState, Usage
 from swarm.errors import UsageError
@@ -114,21 +115,21 @@ def test_a_task_is_found_by_a_unique_prefix(ledger: Ledger) -> None:
 # -- the queue
 
 
-def test_ready_is_by_priority_then_age_and_each_role_for_itself(ledger: Ledger) -> None:
+def test_ready_is_by_priority_then_age(ledger: Ledger) -> None:
     low = ledger.submit(NewTask("low", priority=-1))
     first = ledger.submit(NewTask("first"))
     second = ledger.submit(NewTask("second"))
     urgent = ledger.submit(NewTask("urgent", role="qa", priority=9))
-    assert [task.id for task in ledger.ready(["builder"], 10)] == [first, second, low]
-    assert [task.id for task in ledger.ready(["builder", "qa"], 1)] == [urgent, first]
-    assert ledger.ready(["auditor"], 10) == []
-    assert ledger.waiting_roles() == ["builder", "qa"]
+    assert [task.id for task in ready(ledger, ["builder"], 10)] == [first, second, low]
+    assert [task.id for task in ready(ledger, ["builder", "qa"], 2)] == [urgent, first]
+    assert ready(ledger, ["auditor"], 10) == []
+    assert [queue.role for queue in ledger.waiting_queues()] == ["builder", "qa"]
 
 
 def test_ready_of_a_component(ledger: Ledger) -> None:
     ledger.submit(NewTask("x", component="lexer"))
     parser = ledger.submit(NewTask("x", component="parser"))
-    assert [task.id for task in ledger.ready(["builder"], 5, "parser")] == [parser]
+    assert [task.id for task in ready(ledger, ["builder"], 5, "parser")] == [parser]
 
 
 def test_a_claim_has_exactly_one_winner_and_its_own_fence(ledger: Ledger) -> None:
@@ -138,15 +139,16 @@ def test_a_claim_has_exactly_one_winner_and_its_own_fence(ledger: Ledger) -> Non
     assert won.task.branch == f"swarm/{AGENT}/{task}"
     assert ledger.claim(task, OTHER, OTHER_ID, 90.0) is None
     assert ledger.claim("t-nothere0", OTHER, OTHER_ID, 90.0) is None
-    assert ledger.ready(["builder"], 5) == []
+    assert ready(ledger, ["builder"], 5) == []
     (holder,) = ledger.holders()
     assert (holder.task, holder.fence, holder.agent, holder.begun) == (task, 1, AGENT, False)
 
 
-def test_the_branch_is_the_first_agents_and_stays(ledger: Ledger) -> None:
+def test_the_branch_is_the_first_agents_and_stays(ledger: Ledger, clock: Any) -> None:
     task = ledger.submit(NewTask("x"))
     fence = begun(ledger, task)
     ledger.requeue(task, fence, "died")
+    clock.now += 1
     again = claim(ledger, task, OTHER, OTHER_ID)
     assert again.fence == 2
     assert again.attempt == 2
@@ -167,9 +169,9 @@ def test_a_task_waits_until_what_it_is_after_is_done(ledger: Ledger) -> None:
     assert ledger.claim(last, AGENT, AGENT_ID, 90.0) is None
     ledger.finish(report(two, begun(ledger, two)), AGENT)
     assert ledger.reason(last) is None
-    assert [task.id for task in ledger.ready(["builder"], 5)] == [last]
+    assert [task.id for task in ready(ledger, ["builder"], 5)] == [last]
     after_done = ledger.submit(NewTask("4", after=(one,)))
-    assert after_done in {task.id for task in ledger.ready(["builder"], 5)}
+    assert after_done in {task.id for task in ready(ledger, ["builder"], 5)}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_a_dependency_that_ended_badly_is_the_reason(
     ledger.retry(one)
     ledger.finish(report(one, begun(ledger, one)), AGENT)
     ledger.finish(report(fine, begun(ledger, fine)), AGENT)
-    assert last in {task.id for task in ledger.ready(["builder"], 5)}
+    assert last in {task.id for task in ready(ledger, ["builder"], 5)}
 
 
 # -- attempts and outcomes
@@ -284,7 +286,7 @@ def test_a_quota_holds_the_task_back_and_is_resumed_by_the_same_agent(
     task = ledger.submit(NewTask("x"))
     fence = begun(ledger, task)
     ledger.finish(report(task, fence, Outcome.QUOTA, session_id="s-1"), AGENT)
-    assert ledger.ready(["builder"], 5) == []
+    assert ready(ledger, ["builder"], 5) == []
     assert ledger.next_delay() == clock.now + QUOTA_DELAY
     assert "waits 300 s" in (ledger.reason(task) or "")
     clock.now += QUOTA_DELAY
@@ -303,12 +305,13 @@ def test_a_quota_with_a_known_end_waits_for_it(ledger: Ledger, clock: Any) -> No
 
 
 def test_only_an_interrupted_session_is_gone_on_with_and_only_by_its_agent(
-    ledger: Ledger,
+    ledger: Ledger, clock: Any
 ) -> None:
     lost = ledger.submit(NewTask("x"))
     fence = begun(ledger, lost)
     assert ledger.spent(lost, fence, Usage(), None, "s-2")
     ledger.requeue(lost, fence, "killed")
+    clock.now += 1
     assert claim(ledger, lost, OTHER, OTHER_ID).resume_session is None
     failed = ledger.submit(NewTask("x"))
     ended = report(failed, begun(ledger, failed), Outcome.FAILED, session_id="s-3")
@@ -353,10 +356,11 @@ def test_a_report_is_taken_in_once(ledger: Ledger) -> None:
     assert ledger.task(task) == before
 
 
-def test_a_stale_report_changes_nothing(ledger: Ledger) -> None:
+def test_a_stale_report_changes_nothing(ledger: Ledger, clock: Any) -> None:
     task = ledger.submit(NewTask("x"))
     old = begun(ledger, task)
     ledger.requeue(task, old, "lease expired")
+    clock.now += 1
     fence = begun(ledger, task, OTHER, OTHER_ID)
     before = (ledger.task(task), ledger.attempts(task))
     for wrong in (old, fence + 1, 0, -1):
@@ -396,9 +400,10 @@ def test_a_task_never_claimed_takes_no_report(ledger: Ledger) -> None:
 # -- losing, giving back
 
 
-def test_three_counted_losses_are_poison(ledger: Ledger) -> None:
+def test_three_counted_losses_are_poison(ledger: Ledger, clock: Any) -> None:
     task = ledger.submit(NewTask("x"))
     for n in range(1, LOST_LIMIT + 1):
+        clock.now += 10
         became = ledger.requeue(task, begun(ledger, task), "its daemon died")
         assert became is (TaskState.FAILED if n == LOST_LIMIT else TaskState.QUEUED)
     assert "lost 3 times" in (ledger.reason(task) or "")
@@ -570,7 +575,8 @@ def test_pauses_are_remembered(ledger: Ledger) -> None:
 def test_why_a_task_waits(ledger: Ledger) -> None:
     task = ledger.submit(NewTask("x"))
     assert ledger.reason(task) is None
-    ledger.note("role:builder", "no agent takes role builder")
+    (queue,) = ledger.waiting_queues()
+    ledger.note(f"queue:{queue.id}", "no agent takes role builder")
     assert ledger.reason(task) == "no agent takes role builder"
     ledger.note("gate", "paused: lunch")
     assert ledger.reason(task) == "paused: lunch"
@@ -579,7 +585,7 @@ def test_why_a_task_waits(ledger: Ledger) -> None:
     assert ledger.reason(task) is None
     assert "queues it again" in str(ledger.reason(task, live=False)), "a killed swarm's"
     ledger.note("gate", "")
-    ledger.note("role:builder", "")
+    ledger.note(f"queue:{queue.id}", "")
     assert ledger.notes() == {}
     assert ledger.reason("t-nothere0") is None
 

@@ -15,7 +15,7 @@ from swarm.core.model import Outcome, TaskState
 from swarm.errors import LedgerError
 from swarm.ledger import NewTask, SqliteLedger, list_json, open_ledger, show_json
 from swarm.ledger import database as database_module
-from swarm.ledger.database import APPLICATION_ID, SCHEMA_VERSION
+from swarm.ledger.schema import APPLICATION_ID, SCHEMA_VERSION
 from swarm.wire.lifeline import Finished
 
 
@@ -219,18 +219,21 @@ def test_a_second_connection_of_a_process_takes_no_lock_from_the_first(tmp_path:
 @pytest.mark.parametrize(
     ("call", "index"),
     [
-        (lambda ledger: ledger.ready(["builder"], 5), "tasks_ready"),
+        (lambda ledger: ledger.ready([1], 5), "tasks_ready"),
         (lambda ledger: ledger.claim("t-x", "swarm-a-001", "a" * 16, 9.0), "sqlite_autoindex_task"),
         (lambda ledger: ledger.next_delay(), "tasks_delayed"),
         (lambda ledger: ledger.holders(), "tasks_held"),
-        (lambda ledger: ledger.waiting_roles(), "tasks_ready"),
+        (lambda ledger: ledger.waiting_queues(), "tasks_ready"),
+        (lambda ledger: ledger.expire_leases(), "tasks_held"),
+        (lambda ledger: ledger.write_responses(), "tasks_respond"),
+        (lambda ledger: ledger.thread_of(ledger.ready([1], 1)[0].id), "tasks_thread"),
         (lambda ledger: ledger.submitted("a", "b"), "tasks_announced"),
     ],
 )
 def test_the_hot_calls_go_by_an_index(tmp_path: Path, call: object, index: str) -> None:
     """A claim at 50,000 queued tasks costs what it costs at ten."""
     with SqliteLedger(tmp_path / "ledger.db") as ledger:
-        ledger.submit(NewTask("there is a queue"))
+        ledger.submit(NewTask("there is a queue", thread="one"))
         said: list[str] = []
         with ledger._database.reading() as db:
             db.set_trace_callback(said.append)
@@ -239,7 +242,7 @@ def test_the_hot_calls_go_by_an_index(tmp_path: Path, call: object, index: str) 
             db.set_trace_callback(None)
             plans = []
             for statement in said:
-                if statement.startswith(("SELECT", "UPDATE")):
+                if statement.lstrip().startswith(("SELECT", "UPDATE", "WITH")):
                     rows = db.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
                     plans += [str(row[3]) for row in rows]
     assert any(index in plan for plan in plans), plans
@@ -260,7 +263,8 @@ def test_what_task_show_promises(tmp_path: Path) -> None:
     promised = "id state reason result role component prompt priority created_at branch commits"
     assert set(promised.split()) <= set(shown)
     fields = "n agent outcome reason exit_status session_id usage cost_usd started_at ended_at log"
-    assert {*fields.split(), "usage_estimated", "estimate"} == set(attempt)
+    more = {"usage_estimated", "estimate", "base", "tip", "prompt_file"}
+    assert {*fields.split(), *more} == set(attempt)
     assert shown["created_at"] == "2027-01-15T08:00:00.250Z"
     assert attempt["started_at"] == "2027-01-15T08:00:00.500Z"
     assert attempt["usage"] == dict.fromkeys(

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from ledger_v2 import add_task, make_v2
+from queue_values import ready
 
 from swarm.core.model import Outcome, TaskState, Usage
 from swarm.ledger import Ledger, NewTask, SqliteLedger
-from swarm.ledger.database import SCHEMA_VERSION
+from swarm.ledger.schema import SCHEMA_VERSION
 from swarm.wire.lifeline import Finished
 
 AGENT, AGENT_ID, ANEW_ID = "swarm-builder-001", "a" * 16, "b" * 16
@@ -77,7 +78,7 @@ def test_a_task_waits_for_a_new_budget_of_the_swarm_and_fails_for_its_own(ledger
     assert ledger.reason(swarms) == "the budget is spent: $2.10 of $2.00"
     ledger.note("gate", "")
     assert ledger.reason(swarms) is None  # there is a new one: the old reason would be a lie
-    assert [task.id for task in ledger.ready(["builder"], 9)] == [swarms]
+    assert [task.id for task in ready(ledger, ["builder"], 9)] == [swarms]
 
 
 def test_a_question_left_is_asked_whatever_the_budget(ledger: Ledger) -> None:
@@ -99,9 +100,9 @@ def test_what_waits_for_a_quota_can_be_let_go_and_nothing_else_is(
     claimed = ledger.claim(refused, AGENT, AGENT_ID, 90.0)
     assert claimed is not None
     ledger.unclaim(refused, claimed.fence, "not now", 400.0)
-    assert ledger.ready(["builder"], 9) == []
+    assert ready(ledger, ["builder"], 9) == []
     assert ledger.end_quota_waits() == 1
-    assert [task.id for task in ledger.ready(["builder"], 9)] == [quota]
+    assert [task.id for task in ready(ledger, ["builder"], 9)] == [quota]
     assert ledger.next_delay() == clock.now + 400
     assert ledger.end_quota_waits() == 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from real_cli_install import PACKAGES, CannotInstall, program
+from real_cli_install import PACKAGES, CannotInstall, program, quiet
 from standin_provider import RESETS, Provider, point, standin_provider
 
 from swarm.core.model import Outcome, Usage
@@ -57,7 +57,7 @@ class Bench:
             path = program(cli)
         except CannotInstall as reason:
             pytest.skip(f"{cli} cannot be had here: {reason}")
-        env = point(cli, provider.address, self.home)
+        env = point(cli, provider.address, self.home) | quiet(cli, path)
         self.runtime = RuntimeSpec(name=cli, adapter=cli, command=(str(path),), env=env)
         who = {f"GIT_{who}_NAME": "agent" for who in ("AUTHOR", "COMMITTER")}
         who |= {f"GIT_{who}_EMAIL": "agent@localhost" for who in ("AUTHOR", "COMMITTER")}

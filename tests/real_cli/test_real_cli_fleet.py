@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import real_cli_install
-import standin_provider
+from real_cli_world import real_clis, role_of
 from swarm_support import Swarm
 
 CLIS = ("claude", "codex", "opencode")
@@ -28,21 +25,8 @@ def swarm() -> Iterator[Swarm]:
 def test_three_tasks_run_by_a_real_cli_end_as_commits(
     cli: str, swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try:
-        program = real_cli_install.program(cli)
-    except real_cli_install.CannotInstall as why:
-        pytest.skip(f"{cli} cannot be installed here: {why}")
-    person = swarm.root / "person"
-    person.mkdir()
-    with standin_provider.standin_provider() as provider:
-        given = standin_provider.point(cli, provider.address, person)
-        for name, value in {**given, **standin_provider.QUIET, "HOME": str(person)}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("PATH", f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}")
-        role = f"runtime: {cli}\n"
-        if cli != "claude":
-            role += "model: stub\n" if cli == "codex" else ""
-        (swarm.places.roles / "builder.yaml").write_text(role)
+    with real_clis(swarm, monkeypatch, [cli]):
+        (swarm.places.roles / "builder.yaml").write_text(role_of(cli))
         swarm.up("-n", "3")
         tasks = [swarm.add(f"make the file, number {n}") for n in range(3)]
         waited = swarm.agentctl("task", "wait", *tasks, within=300)

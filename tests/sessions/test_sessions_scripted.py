@@ -190,6 +190,14 @@ def test_once_is_for_the_first_attempt_only(place: Place) -> None:
     assert b'"run": 2' in again.stdout
 
 
+def test_again_is_for_later_attempts_and_the_prompt_can_be_kept(place: Place) -> None:
+    words = "answer first time\nagain prompt told.md\nagain answer second time"
+    assert place.run(words).verdict().result == "first time"
+    assert not (place.out / "told.md").exists()
+    assert place.run(words, resume="5d41402a").verdict().result == "second time"
+    assert (place.out / "told.md").read_text() == words
+
+
 def test_once_is_also_over_when_another_agent_has_tried(place: Place) -> None:
     prompt = "<earlier>\nattempt 1: quota\n</earlier>\n\n<task>\nonce fail\nanswer ok\n</task>"
     assert place.run(f"\n{prompt}").verdict().result == "ok"

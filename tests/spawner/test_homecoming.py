@@ -10,7 +10,7 @@ import pytest
 from spawner_support import Desk, fingerprint, make_source, sh_git
 
 from swarm.sandbox.launch import Confinement
-from swarm.spawner import homecoming
+from swarm.spawner import homecoming, moving
 from swarm.spawner.clone import is_in_use, mark_in_use
 from swarm.spawner.hub import branch_tip
 from swarm.spawner.workspace import clone_problem
@@ -257,7 +257,7 @@ def test_mutant_a_fetch_that_sees_everything_is_caught(
     with open(desk.repo / ".git/objects/info/alternates", "a") as file:
         file.write(f"{victim}/.git/objects\n")
     monkeypatch.setattr(homecoming, "freshen", lambda workspace: None)
-    monkeypatch.setattr(homecoming, "_inside", lambda workspace, like, read, write: Confinement())
+    monkeypatch.setattr(homecoming, "contained", lambda workspace, like, read, write: Confinement())
     desk.home()
     assert homecoming.unsaved_commits(desk.hub.path, [theirs]) == []
 
@@ -320,6 +320,20 @@ def test_what_is_committed_and_not_in_the_hub_keeps_the_clone_in_use(
     assert not came.problem
     assert came.commit == sh_git(desk.repo, "rev-parse", "HEAD")
     assert not is_in_use(desk.workspace)
+
+
+def test_a_lock_that_a_killed_fetch_left_is_outlived(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the work would be saved aside, and its task done without it."""
+    monkeypatch.setattr(moving, "STALE_SECONDS", 0.2)
+    desk.session("echo x > new; git add new; git commit -qm new")
+    lock = Path(desk.hub.path, "refs", "heads", f"{desk.branch}.lock")
+    lock.parent.mkdir(parents=True)
+    lock.write_text("")
+    came = desk.home()
+    assert came.commit == branch_tip(desk.hub.path, desk.branch) == tip_in_clone(desk)
+    assert (came.saved, came.problem) == ((), "")
 
 
 def test_a_repository_within_is_not_taken_for_saved(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,20 @@ def test_a_failure_half_way_leaves_no_workspace(
     assert sweep_half_made(str(home), HOME_ID) == [str(home / f".making-{HOME_ID}-{AGENT}")]
     assert other.is_dir(), "another home's is not ours to clean"
     make_workspace(str(home), AGENT, HOME_ID, BRIEF)
+
+
+def test_a_file_that_could_not_be_written_whole_leaves_no_part(home: Path) -> None:
+    path = home / "prompt.md"
+    path.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # as a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_whole(str(path), "x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [entry.name for entry in home.iterdir()] == ["prompt.md"]
+    assert path.read_text() == "old"
 
 
 def test_somebody_elses_folder_is_not_touched(home: Path) -> None:

@@ -64,8 +64,8 @@ def test_the_coordinator_gets_what_a_task_may_spend_and_what_a_session_is_taken_
     specs = Specs(places, "h" * 16, configuration(places), {}, "c" * 16, "d" * 16)
     assert specs.rules().roles == {
         "": RoleRules(task_usd_budget=2.0),
-        "builder": RoleRules(70, 1.5, 40, 0.25),
-        "qa": RoleRules(task_usd_budget=2.0),
+        "builder": RoleRules(70, 1.5, 40, 0.25, labels={"runtime": ("scripted",)}),
+        "qa": RoleRules(task_usd_budget=2.0, labels={"runtime": ("scripted",)}),
     }
 
 

@@ -11,7 +11,7 @@ from tests_support import eventually_async
 
 from swarm.core import fleet_effects as fx
 from swarm.core import fleet_events as e
-from swarm.core.model import AgentState, Containment, Outcome
+from swarm.core.model import AgentState, Containment, NoticeKind, Outcome
 from swarm.errors import BadMessage
 from swarm.supervisor.inbox import Inbox
 from swarm.supervisor.lines import (
@@ -68,6 +68,7 @@ def test_every_line_a_child_can_say_is_an_event_or_refused() -> None:
     """A new message cannot be forgotten here: each is one or the other, never passed over."""
     said = {type(line) for line, _event in FROM_DAEMON}
     known = {wire.Hello, wire.Spent, wire.HubReady, wire.Assigned, wire.Revoke, wire.Tidied}
+    known |= {wire.Cleaned}
     assert said | known == set(typing.get_args(wire.ChildLine))
 
 
@@ -103,6 +104,10 @@ TO_COORDINATOR: list[tuple[CoordinatorEffect, wire.ParentLine]] = [
     ),
     (fx.TellLost("a", "t-1", 3, "r", counts=False), wire.Lost("a", "t-1", 3, "r", counts=False)),
     (fx.TellReported("a", FINISHED), wire.Reported("a", FINISHED)),
+    (
+        fx.TellNotice(NoticeKind.DISK, "low", "a"),
+        wire.Notice(NoticeKind.DISK, "low", "a"),
+    ),
     (fx.TellPoke(), wire.Poke()),
 ]  # fmt: skip
 

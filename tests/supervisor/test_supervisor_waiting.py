@@ -39,7 +39,7 @@ def test_resumed_during_a_quota_its_task_goes_at_once(swarm: World) -> None:
     swarm.up()
     task = swarm.add("quota 2099-01-01T00:00Z")
     eventually(lambda: swarm.status()["swarm"]["paused"], 10.0)
-    assert swarm.task(task).not_before is not None
+    eventually(lambda: swarm.task(task).not_before is not None, 10.0)  # the ledger is told next
     swarm.ask(control.Resume())
     eventually(lambda: len(swarm.attempts(task)) == 2, 10.0)
     assert swarm.stop() == 0

@@ -37,7 +37,7 @@ FIELDS = {
     "commit": st.none() | short, "commits": st.integers(0, 99),
     "retry_at": st.none() | st.floats(0, 1e10), "needs_human": st.booleans(),
     "swarm_budget": st.booleans(), "stale": st.booleans(), "phase": short, "text": short,
-    "start": st.none() | short, "review": short,
+    "start": st.none() | short, "review": short, "final": st.booleans(),
 }  # fmt: skip
 KINDS = typing.get_args(work.WorkMessage)
 
@@ -54,7 +54,8 @@ def test_every_message_round_trips(kind: type, data: st.DataObject):
 def test_the_types_are_those_of_the_contract():
     tags = {kind.__struct_config__.tag for kind in KINDS} - {"TASK"}
     assert tags == {"TASK_AVAILABLE", "CLAIM", "ASSIGN", "REJECTED", "UNCLAIM", "TASK_DONE",
-                    "TASK_FAIL", "BLOCKED", "SETTLED", "HEARTBEAT", "STATUS"}  # fmt: skip
+                    "TASK_FAIL", "BLOCKED", "SETTLED", "HEARTBEAT", "STATUS",
+                    "APPROVE", "REJECT", "ANSWER", "NEEDS_HUMAN", "REVIEW", "LANDED"}  # fmt: skip
 
 
 def test_unknown_fields_and_types_are_ignored():

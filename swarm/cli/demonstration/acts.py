@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from swarm.cli.control import ask
+from swarm.cli.demonstration.project import PUBLISHED, fingerprint, text_of
 from swarm.cli.demonstration.report import Report
 from swarm.cli.demonstration.stage import (
     FLEET,
@@ -20,11 +21,24 @@ from swarm.cli.demonstration.stage import (
     agentctl,
     write_settings,
 )
-from swarm.cli.demonstration.tasks import ANNOUNCED, TASKS, VICTIM, Piece
+from swarm.cli.demonstration.tasks import (
+    ANNOUNCED,
+    APPROVED,
+    PLAN,
+    REVISED,
+    SINGLE,
+    TASKS,
+    VICTIM,
+    Piece,
+    plan_text,
+)
 from swarm.cli.interruption import held_back
 from swarm.cli.lock import is_locked, start_time
-from swarm.cli.task_wait import read, watch
-from swarm.core.model import Outcome, TaskState
+from swarm.cli.screen import one_line
+from swarm.cli.task_wait import Seen, look, watch
+from swarm.core.model import Outcome, TaskKind, TaskResult, TaskState
+from swarm.desk.fleet import gather
+from swarm.desk.verbs import Desk
 from swarm.errors import Interrupted, SwarmError, WaitedTooLong
 from swarm.ledger import Ledger, Task
 from swarm.wire import control
@@ -48,9 +62,14 @@ class Play:
         self._stage = stage
         self._places = stage.places
         self._ledger = ledger
+        self._desk = Desk(stage.places, ledger, lambda: None)
         self._tell = tell
         self._ids: list[str] = []
+        self._id_of: dict[str, str] = {}
+        """The task of each piece, by title."""
+        self._before = fingerprint(stage.repository)
         self._shown: dict[str, str] = {}
+        self._judged: dict[str, int] = {}
         self.pids: dict[int, int] = {}
         """Every process of the swarm that was seen, with its start time."""
 
@@ -66,14 +85,20 @@ class Play:
     def _acts(self) -> Report:
         started = time.monotonic()
         self._up()
-        victim = self._add_tasks()
-        restarts = self._kill_one(victim)
+        self._add_tasks()
+        self._apply_plan()
+        restarts = self._kill_one(self._id_of[VICTIM.title])
         self._scale()
         self._reload()
-        self._finish(victim)
+        self._approve()
+        self._finish()
         report = Report.of(self._stage, self._ledger, self._ids, restarts)
-        self._check_commits(report)
+        self._check_landed(report)
         self._stop()
+        self._hold(
+            fingerprint(self._stage.repository) == self._before,
+            "something of the project has changed that is not what was published",
+        )
         return report.within(time.monotonic() - started)
 
     # -- the acts -------------------------------------------------------------------------------
@@ -88,20 +113,33 @@ class Play:
             found = sum(agent["role"] == role for agent in agents)
             self._hold(found == count, f"{found} agents of role {role}, not {count}")
 
-    def _add_tasks(self) -> str:
-        victim = ""
-        for piece in TASKS:
+    def _add_tasks(self) -> None:
+        for piece in SINGLE:
             if piece is ANNOUNCED:
-                self._ids.append(self._announce(piece))
+                self._taken_in(piece, self._announce(piece))
                 continue
-            self._tell(f"$ agentctl task add --role {piece.role} {piece.title!r}")
-            options = ["--role", piece.role, "--component", piece.component, "--title", piece.title]
-            added = self._run("task", "add", *options, "--", piece.prompt).strip()
-            self._ids.append(added)
-            if piece is VICTIM:
-                victim = added
+            review = ["--review", piece.review] if piece.review else []
+            shown = " ".join(["--role", piece.role, *review])
+            self._tell(f"$ agentctl task add {shown} {piece.title!r}")
+            options = ["--role", piece.role, "--component", piece.component, *review]
+            added = self._run("task", "add", *options, "--title", piece.title, "--", piece.prompt)
+            self._taken_in(piece, added.strip())
             self._show_changes()
-        return victim
+
+    def _apply_plan(self) -> None:
+        file = self._stage.root / "plan.yaml"
+        file.write_text(plan_text(PLAN))
+        self._tell(f"$ agentctl plan apply {file.name}      # {len(PLAN)} tasks, one after another")
+        plan = self._run("plan", "apply", str(file)).strip()
+        tasks = {task.title: task.id for task in self._ledger.tasks(plan=plan)}
+        for piece in PLAN:
+            self._hold(piece.title in tasks, f"{plan} has no task {piece.title!r}")
+            self._taken_in(piece, tasks[piece.title])
+        self._show_changes()
+
+    def _taken_in(self, piece: Piece, task: str) -> None:
+        self._ids.append(task)
+        self._id_of[piece.title] = task
 
     def _announce(self, piece: Piece) -> str:
         """The operator's own identity is always an accepted announcer (rules, "Trust")."""
@@ -109,7 +147,11 @@ class Play:
         before = {task.id for task in self._ledger.tasks()}
         self._run("chat", "send", f"TASK {piece.role} {piece.component}: {piece.prompt}")
         taken = self._until(
-            lambda: [task.id for task in self._ledger.tasks() if task.id not in before],
+            lambda: [
+                task.id
+                for task in self._ledger.tasks()
+                if task.id not in before and task.kind is TaskKind.WORK  # reviews come as well
+            ],
             "the announced task was not taken in",
         )
         return taken[0]
@@ -159,25 +201,49 @@ class Play:
         self._hold(count == LONGER, f"the reload made {LONGER} agents {count}")
         self._tell(f"limits.max_active is {MAX_ACTIVE_LATER}, still {LONGER} agents")
 
-    def _finish(self, victim: str) -> None:
+    def _approve(self) -> None:
+        """A person looks at what waits for one, and says yes."""
+        task = self._id_of[APPROVED.title]
+        asked = self._until(
+            lambda: [one for one in gather(self._places)["attention"] if one.get("task") == task],
+            f"'swarm status' does not show that {task} waits for a person",
+        )
+        self._tell(f"  {task} asks: {one_line(str(asked[0].get('text')), 60)}")
+        self._tell(f"$ agentctl task diff {task}")
+        change = self._run("task", "diff", task)
+        self._hold("+def count(words):" in change, f"{task} changes something else: {change}")
+        self._said("".join(f"{line}\n" for line in change.splitlines() if line[:1] == "+"))
+        self._tell(f"$ agentctl task approve {task}")
+        self._said(self._run("task", "approve", task))
+
+    def _finish(self) -> None:
         try:
-            tasks = watch(self._ledger, self._ids, PATIENCE, False, self._show)
+            tasks = watch(self._desk, self._ids, PATIENCE, False, self._show_seen)
         except WaitedTooLong as error:
             raise self._failed(error.what) from error
         bad = [f"{task.id} {task.state}: {task.reason}" for task in tasks if not _done(task)]
         self._hold(not bad, f"not every task is done: {'; '.join(bad)}")
+        victim = self._id_of[VICTIM.title]
         attempts = self._ledger.attempts(victim)
         outcomes = [attempt.outcome for attempt in attempts]
         self._hold(Outcome.LOST in outcomes, f"{victim} shows no lost attempt: {outcomes}")
         finished = outcomes.count(Outcome.SUCCEEDED)
         self._hold(finished == 1, f"{victim} has {finished} successful attempts")
+        said = [r.verdict for r in self._ledger.remarks(self._id_of[REVISED.title])]
+        self._hold(said == ["needs-revision", "accept"], f"the auditor said {said}")
 
-    def _check_commits(self, report: Report) -> None:
-        expected = sum(piece.commits for piece in TASKS)
-        # What the killed attempt left is on the branch when it came home before the next began.
-        found = sum(count for _, count in report.branches) - report.saved
-        self._hold(found == expected, f"{found} commits in the hub, not {expected}")
-        self._hold(report.saved <= 1, f"{report.saved} commits of one killed attempt")
+    def _check_landed(self, report: Report) -> None:
+        """Each piece with commits is one commit on the published branch, and nothing else is."""
+        expected = sorted(piece.title for piece in TASKS if piece.commits)
+        found = sorted(line.partition(" ")[2] for line in report.landed)
+        self._hold(found == expected, f"{PUBLISHED} has {found}, not {expected}")
+        for piece in TASKS:
+            task = self._ledger.find(self._id_of[piece.title])
+            result = TaskResult.MERGED if piece.commits else TaskResult.ANSWER
+            self._hold(task.result is result, f"{task.id} is done as {task.result}, not {result}")
+        lines = text_of(self._stage, "src/lines.py")
+        whole = "def lines(" in lines and "def full(" in lines
+        self._hold(whole, f"the plan's second task did not go on from the first: {lines!r}")
 
     def _stop(self) -> None:
         self._status()  # the last processes are noted
@@ -221,8 +287,18 @@ class Play:
         return value
 
     def _show_changes(self) -> None:
-        for task in read(self._ledger, self._ids):
-            self._show(task)
+        for seen in look(self._desk, self._ids):
+            self._show_seen(seen)
+
+    def _show_seen(self, seen: Seen) -> None:
+        self._show_verdicts(seen.task)
+        self._show(seen.task)
+
+    def _show_verdicts(self, task: Task) -> None:
+        found = [one for one in self._ledger.remarks(task.id) if one.verdict]
+        for one in found[self._judged.get(task.id, 0) :]:
+            self._tell(f"  {task.id} {one.verdict}, says {one.author}: {task.title}")
+        self._judged[task.id] = len(found)
 
     def _show(self, task: Task) -> None:
         if self._shown.get(task.id) == task.state:
@@ -233,7 +309,8 @@ class Play:
             result = f" ({task.result})" if task.result else ""
             self._tell(f"  {task.id} {task.state}{result}{by}: {task.title}")
         elif len(self._ledger.attempts(task.id)):
-            self._tell(f"  {task.id} is queued again: {task.title}")
+            why = f" ({one_line(task.reason, 60)})" if task.reason else ""
+            self._tell(f"  {task.id} is queued again{why}: {task.title}")
 
     # -- doing ----------------------------------------------------------------------------------
 

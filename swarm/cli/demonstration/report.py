@@ -10,14 +10,10 @@ from statistics import median
 
 import msgspec
 
+from swarm.cli.demonstration.project import PUBLISHED, landed
 from swarm.cli.demonstration.stage import Stage
-from swarm.cli.hubs import git, hub_of
 from swarm.cli.screen import seconds_of
-from swarm.errors import GitError
-from swarm.ledger import Ledger, Task
-
-SAVED = "Work in progress of "
-"""How the messages of commits begin that save what a session had not committed."""
+from swarm.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +24,10 @@ class Report:
     by_role: tuple[tuple[str, int], ...]
     outcomes: tuple[tuple[str, int], ...]
     """How attempts ended, and how many."""
-    branches: tuple[tuple[str, int], ...]
-    """Branches in the hub and the commits on each."""
-    saved: int
-    """How many of these hold what an attempt that was ended had not committed itself."""
+    landed: tuple[str, ...]
+    """What is new on the project's published branch, newest first: commit and subject."""
+    verdicts: tuple[tuple[str, int], ...]
+    """What reviewers and people said of the work, and how often."""
     restarts: int
     from_announcement: tuple[float, ...]
     """Seconds from a task's last announcement to its session's start."""
@@ -41,17 +37,20 @@ class Report:
 
     @classmethod
     def of(cls, stage: Stage, ledger: Ledger, ids: Sequence[str], restarts: int) -> Report:
-        """Read it from the ledger and the hub.  Raises :class:`GitError` for a branch missing."""
+        """Read it from the ledger and the project.
+
+        Raises :class:`~swarm.errors.GitError` when nothing was published.
+        """
         tasks = [task for one in ids if (task := ledger.task(one)) is not None]
         attempts = [attempt for task in tasks for attempt in ledger.attempts(task.id)]
         events = [event for task in tasks for event in ledger.events(task=task.id)]
-        landed = [task for task in tasks if task.branch is not None and task.commits]
+        remarks = [remark for task in tasks for remark in ledger.remarks(task.id)]
         return cls(
             tasks=len(tasks),
             by_role=_counted(task.role for task in tasks),
             outcomes=_counted(str(attempt.outcome) for attempt in attempts),
-            branches=tuple((task.branch or "", _commits(stage, task)) for task in landed),
-            saved=sum(_commits(stage, task, SAVED) for task in landed),
+            landed=landed(stage),
+            verdicts=_counted(remark.verdict or str(remark.kind) for remark in remarks),
             restarts=restarts,
             from_announcement=_between(
                 _announcements(stage.places.service_log("coordinator")), "announced", "started"
@@ -67,13 +66,13 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people."""
-        commits = sum(count for _, count in self.branches)
-        of_the_killed = f", {self.saved} of them saved from the killed agent" * bool(self.saved)
         return [
             f"tasks        {self.tasks} done ({_listed(self.by_role)})",
             f"attempts     {sum(n for _, n in self.outcomes)} ({_listed(self.outcomes)})",
-            f"commits      {commits} on {len(self.branches)} branches of the hub{of_the_killed}",
-            *(f"             {count}  {branch}" for branch, count in self.branches),
+            f"verdicts     {_listed(self.verdicts) or 'none'}",
+            f"landed       {len(self.landed)} commits on {PUBLISHED}, for 'git merge {PUBLISHED}':",
+            *(f"             {line}" for line in self.landed),
+            "untouched    its main, its checkout, its index",
             f"restarts     {self.restarts}",
             f"to session   {_times(self.from_announcement)}, from the announcement",
             f"             {_times(self.from_entry)}, from 'task add', waiting included",
@@ -102,23 +101,6 @@ def _between(events: Sequence[tuple[str, str, float]], first: str, then: str) ->
         elif kind == then and task in since:
             found.append(at - since.pop(task))
     return tuple(found)
-
-
-def _commits(stage: Stage, task: Task, subject: str = "") -> int:
-    """Commits on the task's branch, of that beginning, that are not on the project's own."""
-    hub = hub_of(stage.places, task)
-    if hub is None or task.commits is None:
-        raise GitError(f"the hub has no branch {task.branch}", "see the coordinator's log")
-    counted = git(
-        hub,
-        "rev-list",
-        "--count",
-        f"--grep=^{subject}",
-        "--end-of-options",
-        f"{task.commits[0]}^..refs/heads/{task.branch}",
-        "--",
-    )
-    return int(counted.stdout or b"0")
 
 
 def _counted(words: Iterable[str]) -> tuple[tuple[str, int], ...]:

@@ -20,6 +20,11 @@ PREFIX = "agentctl-demo-"
 ROLES = ("builder", "auditor", "qa")
 FLEET = {"builder": 3, "auditor": 1, "qa": 1}
 MAX_ACTIVE, MAX_ACTIVE_LATER = 3, 4
+CHECK = """\
+# Every module gives something back; what does not is named, and does not land.
+! grep -L return src/*.py | grep .
+"""
+"""``check.sh`` of the project: it must pass on what is about to land."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ def set_stage() -> Stage:
         (stage.repository / "src").mkdir(parents=True)
         readme = "# A small project\n\nThe demo's fleet works on it.\n"
         (stage.repository / "README.md").write_text(readme)
+        (stage.repository / "check.sh").write_text(CHECK)
         commit_repository(stage, "Demo", "A small project")
     except BaseException:
         clear(stage)
@@ -97,10 +103,10 @@ def commit_repository(stage: Stage, person: str, message: str) -> None:
     module = stage.repository / "src" / "words.py"
     module.write_text("def words(text):\n    return text.split()\n")
     who = ("-c", f"user.name={person}", "-c", f"user.email={person.lower()}@example.org")
-    _git(stage, "init", "-q")
-    _git(stage, "symbolic-ref", "HEAD", "refs/heads/main")  # whatever init.defaultBranch says
-    _git(stage, "add", "-A")
-    _git(stage, *who, "-c", "commit.gpgSign=false", "commit", "-q", "-m", message)
+    git(stage, "init", "-q")
+    git(stage, "symbolic-ref", "HEAD", "refs/heads/main")  # whatever init.defaultBranch says
+    git(stage, "add", "-A")
+    git(stage, *who, "-c", "commit.gpgSign=false", "commit", "-q", "-m", message)
 
 
 def write_settings(stage: Stage, max_active: int) -> None:
@@ -112,13 +118,14 @@ version: 1
 workspace_base: {json.dumps(str(stage.workspaces))}
 agents:
 {agents}chat: {{listen: "127.0.0.1:0"}}
-limits: {{max_active: {max_active}, min_free_memory_mb: 0, stagger_seconds: 0}}
+limits: {{max_active: {max_active}, min_free_memory_mb: 0, min_free_disk_mb: 0, stagger_seconds: 0}}
 health: {{heartbeat_seconds: 1}}
 restart: {{base_seconds: 0.2}}
 stop: {{grace_seconds: 2}}
 repo:
   source: {json.dumps(str(stage.repository))}
   author: "Demo <demo@example.org>"
+  checks: ["sh check.sh"]
 """
     )
 
@@ -148,7 +155,8 @@ def _short_directory(prefix: str) -> str | None:
     return "/tmp" if longest > MAX_SOCKET_PATH else None  # noqa: S108 - mkdtemp makes the name
 
 
-def _git(stage: Stage, *arguments: str) -> None:
+def git(stage: Stage, *arguments: str) -> bytes:
+    """Run git in ``repository``; what it printed.  Raises :class:`GitError`."""
     done = subprocess.run(
         ["git", "-c", "core.hooksPath=/dev/null", *arguments],
         cwd=stage.repository,
@@ -160,3 +168,4 @@ def _git(stage: Stage, *arguments: str) -> None:
     )
     if done.returncode != 0:
         raise GitError(f"git {arguments[0]}: {done.stderr.decode(errors='replace')}", "see doctor")
+    return done.stdout

@@ -6,8 +6,8 @@ import signal
 import time
 from collections.abc import Callable, Collection
 
-from swarm.cli.control import poke
 from swarm.cli.demonstration.stage import Stage
+from swarm.cli.storm.around import Around
 from swarm.cli.storm.fleet import Fleet, Said
 from swarm.cli.storm.grip import Grip
 from swarm.cli.storm.hands import Held, Scene, choose, harm_of, perform
@@ -19,10 +19,7 @@ from swarm.cli.storm.report import Report
 from swarm.cli.storm.stage import fingerprint, write_settings
 from swarm.cli.storm.verdict import judge
 from swarm.cli.storm.watch import Recovery, Watch
-from swarm.cli.storm.work import piece
-from swarm.core.model import TaskState
-from swarm.errors import LedgerError
-from swarm.ledger import Ledger, NewTask
+from swarm.ledger import Ledger
 
 CLEAN_SECONDS = 2.0
 """Within so long nothing is left of a killed supervisor's fleet (product, "Killed")."""
@@ -32,10 +29,10 @@ SILENCE_SECONDS = 20.0
 """How long a supervisor that runs may leave a status unanswered."""
 TRIES = 4
 """How often in a row an ``up`` may fail while the storm is at it."""
-_LOOK_EVERY, _SCAN_EVERY, _SUPPLY_EVERY = 0.2, 0.5, 0.25
+_LOOK_EVERY, _SCAN_EVERY = 0.2, 0.5
 _TURN = 0.02
 _LURK = 1.0
-"""Seconds to lie in wait for a helper, as they live for milliseconds."""
+"""Seconds to lie in wait for who lives for milliseconds."""
 
 
 class Conductor:
@@ -47,7 +44,11 @@ class Conductor:
         self.fleet = Fleet(stage)
         self.notes = Notes()
         self.watch = Watch(time.monotonic())
-        self._people = People(stage, self.fleet, ledger, options, self.notes, tell, self._heard)
+        self._around = Around(
+            stage, self.fleet, ledger, options, self.notes, self._wrong, self._heard
+        )
+        self._people = People(stage, self.fleet, ledger, options, self.notes, tell, self._heard,
+                              self._around.person)  # fmt: skip
         self._stage = stage
         self._ledger = ledger
         self._options = options
@@ -57,14 +58,14 @@ class Conductor:
         """Orders that are to be taken back."""
         self._failed_ups = 0
         self._answered = time.monotonic()
-        self._next_look = self._next_scan = self._next_supply = 0.0
+        self._next_look = self._next_scan = 0.0
         self._wanted_up = True
         self._raging = False
 
     def run(self, meddle: Callable[[Conductor], None] | None = None) -> Report:
         """The whole storm.  ``meddle`` is called once, in the calm before the last stop."""
         began = time.monotonic()
-        source = fingerprint(self._stage.repository)
+        self.notes.source = fingerprint(self._stage.repository)
         self._begin()
         self._rage()
         self._calm()
@@ -78,7 +79,6 @@ class Conductor:
             self.notes,
             self.watch,
             self.fleet.home_id,
-            source,
             began,
         )
 
@@ -126,7 +126,7 @@ class Conductor:
     def _calm(self) -> None:
         """Undo everything; wait until every task has ended and every agent is idle."""
         self._grip.release()
-        self._orders.clear()  # 'resume' comes anyway
+        self._take_back(float("inf"))
         write_settings(self._stage, self._options.size)
         end = time.monotonic() + CALM_SECONDS
         orders = [("swarm", "scale", str(self._options.size.agents)), ("swarm", "resume"),
@@ -147,10 +147,9 @@ class Conductor:
 
     def _is_calm(self) -> bool:
         status = self.fleet.status()
-        live = self._ledger.tasks([TaskState.QUEUED, TaskState.RUNNING], limit=1)
         return (
             status is not None
-            and not live
+            and not self._around.waits()
             and not self.watch.waiting
             and not self.fleet.commands
             and all(agent["state"] == "idle" for agent in status["agents"])
@@ -189,7 +188,8 @@ class Conductor:
         self._keep_up(now)
         self._look(now)
         self._scan(now)
-        self._supply(now)
+        if not self._frozen:
+            self._around.turn(now, supply=self._raging)
         self.watch.overdue(now)
 
     @property
@@ -247,6 +247,7 @@ class Conductor:
         if not force and now < self._next_scan:
             return
         self._next_scan = now + _SCAN_EVERY
+        self._around.look()
         processes = self.fleet.processes().values()
         self.watch.sessions(processes, now)
         for process in processes:
@@ -255,27 +256,8 @@ class Conductor:
             elif "swarm.supervisor" in process.command:
                 self.watch.measure("supervisor", process, self._options.size.agents, now)
 
-    def _supply(self, now: float) -> None:
-        """Keep a backlog, so that no agent that may work is ever without."""
-        if not self._raging or now < self._next_supply or self._frozen:
-            return
-        self._next_supply = now + _SUPPLY_EVERY
-        try:
-            counts = self._ledger.counts()
-            backlog = counts["queued"] + counts["running"]
-            added = 0
-            while backlog + added < 3 * self._options.size.max_active and self._more():
-                one = piece(self._options.seed, len(self.notes.pieces))
-                task = self._ledger.submit(NewTask(prompt=one.prompt, role=one.role))
-                self.notes.pieces[task] = one
-                added += 1
-        except LedgerError:
-            return  # its writer is stopped in the middle of it: later
-        if added:
-            poke(self._stage.places)
-
-    def _more(self) -> bool:
-        return self._options.tasks is None or len(self.notes.pieces) < self._options.tasks
+    def _wrong(self, rule: str, what: str) -> None:
+        self.watch.say(rule, what, time.monotonic())
 
     # -- disturbing -------------------------------------------------------------------------------
 
@@ -301,7 +283,7 @@ class Conductor:
     def _lay_hands(self, disturbance: Disturbance, scene: Scene) -> bool:
         victim = choose(disturbance, scene)
         end = time.monotonic() + _LURK
-        while victim is None and disturbance.action.target is Target.HELPER:
+        while victim is None and disturbance.action.target in _BRIEF:
             if time.monotonic() > end:
                 break
             victim = choose(disturbance, Scene(scene.status, self.fleet.processes()))
@@ -373,8 +355,11 @@ class Conductor:
 
 _NOT_SHOWN = frozenset(
     {Target.SESSION, Target.KEEPER, Target.HELPER, Target.ZYGOTE, Target.SUPERVISOR}
+    | {Target.LANDER, Target.CHECK, Target.PUSH}
 )
 """Who is not in the status by a name of its own."""
+_BRIEF = frozenset({Target.HELPER, Target.LANDER, Target.CHECK, Target.PUSH, Target.LANDING})
+"""Who is there for moments only, and is lain in wait for."""
 _SUPERVISION = {"agentctl-chat": "chat", "agentctl-coordi": "coordinator"}
 """Names of processes, cut to 15 characters as the kernel does, whose growth is watched."""
 

@@ -9,21 +9,27 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 
 from swarm.cli.demonstration.stage import Stage
 from swarm.cli.hubs import git
 from swarm.cli.storm.invariants import AttemptSeen, TaskSeen, Violation
 from swarm.cli.storm.work import Piece
 from swarm.config.places import Places
+from swarm.core.model import RemarkKind, Review, TaskKind, TaskState
 from swarm.errors import GitError
 from swarm.ledger import Ledger
+from swarm.ledger.records import NEEDS_REVISION, Remark
 
 _COMMIT = re.compile(rb"\b([0-9a-f]{40})\b")
-_LEAVINGS = ("*.lock", "*.part", ".making-*", ".removing-*", "*.making-*", "control.sock", "*.new")
+_LEAVINGS = ("*.lock", "*.part", ".making-*", ".removing-*", "*.making-*", "control.sock", "*.new",
+             "landing", "joining")  # fmt: skip
 """Names of what is only there while something is under way."""
 CGROUPS = Path("/sys/fs/cgroup")
 MAX_SHOWN = 4
 """Frames that are shown of a traceback."""
+_MORE = frozenset({RemarkKind.CONFLICT, RemarkKind.CHECK, RemarkKind.REJECTION, RemarkKind.ANSWER})
+"""Remarks that ask for another attempt; a review's, where it says so."""
 _TRACE = "Traceback (most recent call last):\n"
 _ACCEPT = "socket.accept() out of system resource"
 _NO_LOOP = ("_make_self_pipe", "_close_self_pipe")
@@ -61,9 +67,16 @@ def commits_announced(places: Places, tasks: Iterable[str]) -> dict[str, frozens
 
 
 def tasks_seen(
-    stage: Stage, ledger: Ledger, pieces: Mapping[str, Piece], cancelled: Iterable[str]
+    stage: Stage,
+    ledger: Ledger,
+    pieces: Mapping[str, Piece],
+    cancelled: Iterable[str],
+    broken: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> list[TaskSeen]:
-    """Every task of the storm with its attempts, and the files on its branch."""
+    """Every task of the storm with its attempts, and the files on its branch.
+
+    ``broken``: by task, what it was after and was to be skipped for.
+    """
     by_person = set(cancelled)
     found = []
     wanted: list[tuple[str, str]] = []
@@ -77,6 +90,8 @@ def tasks_seen(
             for a in ledger.attempts(task.id)
         )
         files = {path: held.get((task.branch or "", path)) for path, _ in piece.files}
+        over = (TaskState.FAILED, TaskState.CANCELLED)
+        reviews = ledger.reviews(task.id) if piece.review is Review.AGENT else []
         found.append(
             TaskSeen(
                 id=task.id,
@@ -89,9 +104,22 @@ def tasks_seen(
                 cancelled=task.id in by_person,
                 attempts=attempts,
                 files=files,
+                sent_back=asked_for_more(ledger.remarks(task.id)),
+                unjudged=sum(one.state in over for one in reviews),
+                dropped=task.kind is TaskKind.REVIEW and task.state is TaskState.CANCELLED,
+                broken=broken.get(task.id, ()),
             )
         )
     return found
+
+
+def asked_for_more(remarks: Iterable[Remark]) -> int:
+    """How often another attempt was asked for."""
+    return sum(
+        remark.kind in _MORE
+        or (remark.kind is RemarkKind.REVIEW and remark.verdict == NEEDS_REVISION)
+        for remark in remarks
+    )
 
 
 def files_of(

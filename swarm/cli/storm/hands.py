@@ -23,11 +23,13 @@ from swarm.cli.storm.invariants import Harm
 from swarm.cli.storm.plan import Disturbance, Kind, Target, Way
 from swarm.cli.storm.processes import Process, descendants, descriptors, is_same, send
 from swarm.core.model import Outcome
+from swarm.landing.checks import LANDING_TASK
 
 DISK_LEFT = 4097
 """RLIMIT_FSIZE in bytes of a process whose disk is full; odd, to be told from any other's."""
 FILES_LEFT = 1
 """Descriptors that a process out of files may still open."""
+LANDER = "agentctl-lander"
 _DUTY = 0.1
 """Seconds of sleep, and of work, of a slowed process."""
 _SLACK = 0.5
@@ -97,6 +99,16 @@ def _victims(target: Target, scene: Scene) -> list[Victim]:
             named = [(zygote.pid, "zygote", "") for zygote in _zygotes(scene)]
         case Target.HELPER:
             named = _helpers(scene)
+        case Target.LANDER:
+            named = [(one.pid, "lander", "") for one in _landers(scene)]
+        case Target.CHECK:
+            named = [(one.pid, "check", "") for one in _checks(scene)]
+        case Target.PUSH:
+            pushes = (p for p in scene.processes.values() if "receive-pack" in p.command)
+            named = [(one.pid, "push", "") for one in pushes]
+        case Target.LANDING:
+            services = [s for s in scene.status["services"] if s["name"] == Target.COORDINATOR]
+            named = [(s["pid"], s["name"], "") for s in services if _lands(scene)]
         case Target.SUPERVISOR | Target.FLEET:
             named = [(scene.status["swarm"]["pid"], "supervisor", "")]
     return [
@@ -126,6 +138,22 @@ def _helpers(scene: Scene) -> list[tuple[int, str, str]]:
             found.append((process.pid, above, ""))
             owners[process.pid] = above
     return found
+
+
+def _landers(scene: Scene) -> list[Process]:
+    return [one for one in scene.processes.values() if one.name == LANDER]
+
+
+def _checks(scene: Scene) -> list[Process]:
+    """All that runs as a check, its first process too."""
+    found = (p for p in scene.processes.values() if f":{LANDING_TASK}" in p.tree)
+    return sorted(found, key=lambda process: process.key[1])
+
+
+def _lands(scene: Scene) -> bool:
+    """Whether a lander is at work: it has started something."""
+    landers = {one.pid for one in _landers(scene)}
+    return any(one.parent in landers for one in scene.processes.values())
 
 
 def _zygotes(scene: Scene) -> list[Process]:

@@ -15,6 +15,8 @@ from swarm.core.model import Outcome, TaskState
 
 POISON = 3
 """Counted lost attempts after which a task may fail (rules, "A dead daemon's task")."""
+UNJUDGED = 2
+"""Reviews without a verdict after which a person is asked."""
 _SAME_MOMENT = 0.002
 """Seconds two clocks readings of one moment may be apart."""
 
@@ -75,6 +77,14 @@ class TaskSeen:
     attempts: tuple[AttemptSeen, ...]
     files: Mapping[str, str | None]
     """Path → what its branch in the hub holds there, ``None`` for nothing."""
+    sent_back: int = 0
+    """How often it was asked for more: by the landing, a reviewer, or a person."""
+    unjudged: int = 0
+    """Reviews of it that ended without a verdict."""
+    dropped: bool = False
+    """A review that nobody waits for any more."""
+    broken: tuple[str, ...] = ()
+    """Tasks that it was after and that ended badly, where it is to be skipped then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +114,19 @@ def _ended_once(task: TaskSeen, _harms: Sequence[Harm]) -> list[str]:
     running = [a.n for a in task.attempts if a.outcome is None]
     if running:
         found.append(f"attempts {running} still run")
-    good = sum(a.outcome is Outcome.SUCCEEDED for a in task.attempts)
-    wanted = int(task.state in (TaskState.DONE, TaskState.NEEDS_HUMAN))
-    if task.state is TaskState.NEEDS_HUMAN and any(a.outcome in _FAILURES for a in task.attempts):
-        wanted = 0  # its question counts, though its work could not be brought home
-    if task.state.ended and good != wanted and not (task.cancelled and good <= 1):
-        found.append(f"{good} successful attempts, and it is {task.state}")
+    good = sum(a.outcome is Outcome.SUCCEEDED for a in task.attempts) - task.sent_back
+    allowed = {int(task.state in (TaskState.DONE, TaskState.NEEDS_HUMAN))}
+    if task.state is TaskState.NEEDS_HUMAN and task.sent_back:
+        allowed.add(0)  # it was asked for more too often
+    if TaskState.NEEDS_HUMAN in (task.state, task.piece.state) or task.sent_back:
+        # A question counts, though the work could not be brought home.
+        fewer = sum(a.outcome in _FAILURES for a in task.attempts)
+        allowed |= {one - n for one in set(allowed) for n in range(fewer + 1)}
+    if task.cancelled or task.dropped:
+        allowed |= {0, 1}
+    if task.state.ended and good not in allowed:
+        asked = f", asked for more {task.sent_back} times" if task.sent_back else ""
+        found.append(f"{good + task.sent_back} successful attempts{asked}, and it is {task.state}")
     return found
 
 
@@ -135,6 +152,8 @@ def _explained(task: TaskSeen, harms: Sequence[Harm]) -> list[str]:
     for attempt in task.attempts:
         if attempt.outcome in (None, task.piece.outcome) or _by_quota(task, attempt):
             continue
+        if task.dropped and attempt.outcome is Outcome.CANCELLED:
+            continue
         if not any(harm.explains(task.id, attempt) for harm in harms):
             found.append(
                 f"attempt {attempt.n} on {attempt.agent} ended {attempt.outcome}, and nothing was "
@@ -151,8 +170,14 @@ def _by_quota(task: TaskSeen, attempt: AttemptSeen) -> bool:
 
 def _possible(task: TaskSeen) -> set[TaskState]:
     possible = {task.piece.state} if not task.attempts or _deciding(task) else set()
-    if task.cancelled or any(a.outcome is Outcome.CANCELLED for a in task.attempts):
+    if task.broken:
+        possible = {TaskState.SKIPPED}
+    if task.dropped or task.cancelled or any(
+        a.outcome is Outcome.CANCELLED for a in task.attempts
+    ):  # fmt: skip
         possible.add(TaskState.CANCELLED)
+    if task.unjudged >= UNJUDGED:
+        possible.add(TaskState.NEEDS_HUMAN)
     if any(a.outcome in _FAILURES for a in task.attempts) or task.lost >= POISON:
         possible |= {TaskState.FAILED, task.piece.state} - {TaskState.DONE}
     return possible
@@ -194,6 +219,14 @@ _TASK_RULES: tuple[tuple[str, Callable[[TaskSeen, Sequence[Harm]], list[str]]], 
 )
 RULES = (
     *(rule for rule, _ in _TASK_RULES),
+    "what is merged is there once",
+    "what is not is not",
+    "the target only grows",
+    "the target passes its check",
+    "published is what landed",
+    "plans end as they should",
+    "drops become one task each",
+    "leases are kept",
     "nothing announced is lost",
     "no process is left",
     "clean in two seconds",
@@ -222,7 +255,14 @@ def judge_commits(
     ]
 
 
-def judge_source(before: Mapping[str, str], after: Mapping[str, str]) -> list[Violation]:
-    """Two fingerprints of the source repository."""
-    changed = sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p))
+def judge_source(
+    before: Mapping[str, str], after: Mapping[str, str], grows: str = "\0"
+) -> list[Violation]:
+    """Two fingerprints of the source repository; below ``grows`` there may be more now."""
+    changed = sorted(
+        path
+        for path in before.keys() | after.keys()
+        if before.get(path) != after.get(path)
+        and not (path.startswith(grows) and path not in before)
+    )
     return [Violation("the source is untouched", f"{path} changed") for path in changed]

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 
+from swarm.cli.storm.deliveries import PlanNote
 from swarm.cli.storm.invariants import Harm
 from swarm.cli.storm.plan import PACE, Kind, Way
 from swarm.cli.storm.stage import Size
@@ -41,6 +42,21 @@ class Notes:
 
     pieces: dict[str, Piece] = field(default_factory=dict)
     """By task id."""
+    drops: dict[str, Piece] = field(default_factory=dict)
+    """By name in the inbox."""
+    plans: list[PlanNote] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    """By task: what the outsider answered under a lease that was its own."""
+    done: Counter[str] = field(default_factory=Counter)
+    """What people and the outsider did, by kind."""
+    persons: list[tuple[str, float]] = field(default_factory=list)
+    """Commits that a person made on the source's target, and when (Unix seconds)."""
+    source: dict[str, str] = field(default_factory=dict)
+    """Fingerprint of the source after the person's last own act there."""
+    tips: list[str] = field(default_factory=list)
+    """Every commit that the hub's target was seen at, in order."""
+    published: list[str] = field(default_factory=list)
+    """The same of the source's branch that is published to."""
     harms: list[Harm] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
     disturbed: Counter[str] = field(default_factory=Counter)

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from swarm.cli.demonstration.stage import Stage
+from swarm.cli.storm.evidence import hub_of
 from swarm.cli.storm.fleet import Fleet, Said
 from swarm.cli.storm.hands import Held, Scene, Victim, choose
 from swarm.cli.storm.invariants import Harm
 from swarm.cli.storm.notes import Notes, Options
+from swarm.cli.storm.person import Person, hold_target
 from swarm.cli.storm.plan import Disturbance, Way
 from swarm.cli.storm.processes import Process
 from swarm.cli.storm.stage import Size, write_settings
-from swarm.core.model import Outcome, TaskState
+from swarm.core.model import LIVE_TASK_STATES, Outcome
 from swarm.ledger import Ledger
 
 ORDER_SECONDS = 15.0
@@ -33,6 +35,7 @@ class People:
     notes: Notes
     tell: Callable[[str], None]
     heard: Callable[[Said], object]
+    person: Person
 
     def order(self, disturbance: Disturbance, scene: Scene) -> Held | bool:
         """Give it: what is to be taken back later, else whether there was anything to do."""
@@ -53,6 +56,10 @@ class People:
                 return Held(disturbance, _NOBODY, until, self._resume)
             case Way.CANCEL:
                 return self._cancel(disturbance)
+            case Way.COMMIT:
+                self.tell(f"{disturbance.action}: {self.person.commit()}")
+            case Way.HOLD:
+                return self._hold(disturbance)
             case Way.RESTART | Way.END_SESSION:
                 return self._one_agent(disturbance, scene)
             case _:
@@ -62,8 +69,16 @@ class People:
     def _resume(self) -> None:
         self.fleet.run("swarm", "resume", then=self.heard)
 
+    def _hold(self, disturbance: Disturbance) -> Held | bool:
+        hub = hub_of(self.stage.places)
+        release = hold_target(hub) if hub is not None else None
+        if release is None:
+            return False
+        self.tell(f"{disturbance.action} for {disturbance.seconds:.1f} s")
+        return Held(disturbance, _NOBODY, time.monotonic() + disturbance.seconds, release)
+
     def _cancel(self, disturbance: Disturbance) -> bool:
-        live = self.ledger.tasks([TaskState.QUEUED, TaskState.RUNNING])
+        live = self.ledger.tasks(list(LIVE_TASK_STATES))
         if not live:
             return False
         task = live[int(disturbance.pick * len(live)) % len(live)].id

@@ -37,6 +37,13 @@ class Target(StrEnum):
     ZYGOTE = "zygote"
     HELPER = "helper"
     """What a daemon or a service has started that is no session: git, mostly."""
+    LANDER = "lander"
+    """The process that lands what the hub's tasks have made."""
+    CHECK = "check"
+    """What runs as a check of what is to land."""
+    PUSH = "push"
+    """Git at the source, while landed work is published to it."""
+    LANDING = "coordinator amid a landing"
     SUPERVISOR = "supervisor"
     FLEET = "fleet"
     """All of it: killed, every daemon and service at once, but not the supervisor."""
@@ -57,6 +64,10 @@ class Way(StrEnum):
     CANCEL = "cancel"
     RESTART = "restart"
     END_SESSION = "kill-session"
+    COMMIT = "commit"
+    """A person commits on the source's target."""
+    HOLD = "hold the target"
+    """Somebody else's git holds the hub's target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,10 @@ ACTIONS = (
     Action(Kind.KILL, Target.COORDINATOR),
     Action(Kind.KILL, Target.ZYGOTE),
     Action(Kind.KILL, Target.HELPER, weight=2),
+    Action(Kind.KILL, Target.LANDER, weight=2),
+    Action(Kind.KILL, Target.CHECK),
+    Action(Kind.KILL, Target.PUSH),
+    Action(Kind.KILL, Target.LANDING, weight=2),
     Action(Kind.KILL, Target.SUPERVISOR),
     Action(Kind.KILL, Target.FLEET),
     Action(Kind.STOP, Target.DAEMON, weight=2, shortest=0.3, longest=6.0),
@@ -91,12 +106,14 @@ ACTIONS = (
     Action(Kind.STOP, Target.CHAT, shortest=0.3, longest=5.0),
     Action(Kind.STOP, Target.COORDINATOR, shortest=0.3, longest=5.0),
     Action(Kind.STOP, Target.ZYGOTE, shortest=0.3, longest=6.0),
+    Action(Kind.STOP, Target.LANDER, shortest=0.3, longest=6.0),
     Action(Kind.STOP, Target.SUPERVISOR, shortest=0.3, longest=3.0),
     Action(Kind.DISCONNECT, Target.DAEMON, weight=3),
     Action(Kind.DISCONNECT, Target.COORDINATOR),
     Action(Kind.FILL, Target.DAEMON, Way.DISK, shortest=0.5, longest=4.0),
     Action(Kind.FILL, Target.COORDINATOR, Way.DISK, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.SUPERVISOR, Way.DISK, shortest=0.5, longest=3.0),
+    Action(Kind.FILL, Target.LANDER, Way.DISK, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.DAEMON, Way.FILES, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.COORDINATOR, Way.FILES, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.CHAT, Way.FILES, shortest=0.5, longest=3.0),
@@ -104,6 +121,7 @@ ACTIONS = (
     Action(Kind.SLOW, Target.DAEMON, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.CHAT, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.COORDINATOR, shortest=1.0, longest=4.0),
+    Action(Kind.SLOW, Target.LANDER, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.SUPERVISOR, shortest=1.0, longest=4.0),
     Action(Kind.PEOPLE, Target.FLEET, Way.RELOAD),
     Action(Kind.PEOPLE, Target.FLEET, Way.SCALE, weight=2),
@@ -112,6 +130,8 @@ ACTIONS = (
     Action(Kind.PEOPLE, Target.FLEET, Way.CANCEL),
     Action(Kind.PEOPLE, Target.DAEMON, Way.RESTART),
     Action(Kind.PEOPLE, Target.SESSION, Way.END_SESSION),
+    Action(Kind.PEOPLE, Target.FLEET, Way.COMMIT, weight=2),
+    Action(Kind.PEOPLE, Target.LANDER, Way.HOLD, shortest=0.5, longest=7.0),
 )
 """All of them.  ``weight`` is how often one is in a deck."""
 

@@ -47,6 +47,8 @@ class Report:
     memory_mb: dict[str, float]
     open_files: dict[str, int]
     violations: tuple[Violation, ...] = ()
+    done: dict[str, int] = field(default_factory=dict)
+    """What else happened: drops, plans, reviews, leases, what people did."""
     home: str = ""
     """Where everything lies, when it was kept."""
     rules: tuple[str, ...] = field(default=RULES)
@@ -73,6 +75,7 @@ class Report:
             "tasks": self.tasks,
             "attempts": self.attempts,
             "sorts": self.sorts,
+            "done": self.done,
             "commits_announced": self.commits,
             "commits_lost": self.lost,
             "statuses_checked": self.statuses,
@@ -109,6 +112,7 @@ class Report:
             f"tasks        {sum(self.tasks.values())} ({_listed(self.tasks)})",
             f"attempts     {sum(self.attempts.values())} ({_listed(self.attempts)})",
             f"commits      {self.commits} announced, {self.lost or 'none'} lost",
+            f"besides      {_listed(self.done)}",
             f"kill → clean {slowest}",
             f"supervisor   {memory:.0f} MB, {files} open files at most",
             f"statuses     {self.statuses} checked",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from swarm.cli.demonstration.stage import Stage
-from swarm.cli.storm import evidence
+from swarm.cli.storm import evidence, history
 from swarm.cli.storm.invariants import (
     TaskSeen,
     Violation,
@@ -14,10 +15,20 @@ from swarm.cli.storm.invariants import (
     judge_source,
     judge_tasks,
 )
+from swarm.cli.storm.landed import (
+    BADLY,
+    Step,
+    judge_followed,
+    judge_landings,
+    judge_plan,
+    judge_target,
+)
 from swarm.cli.storm.notes import Notes, Options
 from swarm.cli.storm.report import Report, counted_attempts, counted_sorts, counted_tasks
-from swarm.cli.storm.stage import fingerprint
+from swarm.cli.storm.stage import OBJECTS, fingerprint
 from swarm.cli.storm.watch import Watch
+from swarm.cli.storm.work import REVIEW_PIECE, Piece
+from swarm.core.model import OnFailed, Review
 from swarm.ledger import Ledger
 
 _TEARS = ("kill supervisor", "fill disk supervisor")
@@ -31,22 +42,30 @@ def judge(
     notes: Notes,
     watch: Watch,
     home_id: str,
-    source: Mapping[str, str],
     began: float,
 ) -> Report:
-    """After the last stop.  ``source`` is the repository as it was, ``began`` monotonic seconds.
+    """After the last stop.  ``began``: monotonic seconds.
 
     Raises :class:`~swarm.errors.SwarmError` when the evidence itself cannot be read.
     """
-    tasks = evidence.tasks_seen(stage, ledger, notes.pieces, notes.cancelled)
+    hub = evidence.hub_of(stage.places)
+    drops = history.find_dropped(stage, ledger, notes)
+    reviews = _reviews(ledger, notes.pieces)
+    steps = history.plan_steps(ledger, notes)
+    every = {**notes.pieces, **dict.fromkeys(reviews, REVIEW_PIECE)}
+    tasks = evidence.tasks_seen(stage, ledger, every, notes.cancelled, _broken(steps))
     announced = evidence.commits_announced(stage.places, notes.pieces)
-    lost = judge_commits(announced, evidence.commits_kept(evidence.hub_of(stage.places)))
+    lost = judge_commits(announced, evidence.commits_kept(hub))
     violations = [
         *watch.violations,
         *judge_tasks(tasks, notes.harms),
-        *_strangers(tasks, ledger, notes),
+        *_strangers(every, ledger),
+        *drops,
+        *_landing(stage, ledger, notes, hub),
+        *(one for name, found, over in steps for one in judge_plan(name, found, over)),
+        *_answers(ledger, notes),
         *lost,
-        *judge_source(source, fingerprint(stage.repository)),
+        *judge_source(notes.source, fingerprint(stage.repository), OBJECTS),
         *evidence.check_ledger(stage.places),
         *evidence.check_journal(stage.places, sum(notes.disturbed[tear] for tear in _TEARS)),
         *evidence.check_leavings(stage, home_id),
@@ -65,6 +84,7 @@ def judge(
         tasks=counted_tasks(tasks),
         attempts=counted_attempts(tasks),
         sorts=counted_sorts(tasks),
+        done=_done(notes, tasks, len(reviews)),
         commits=sum(len(ones) for ones in announced.values()),
         lost=len(lost),
         statuses=watch.statuses,
@@ -75,14 +95,66 @@ def judge(
     )
 
 
-def _strangers(tasks: Collection[TaskSeen], ledger: Ledger, notes: Notes) -> list[Violation]:
+def _landing(stage: Stage, ledger: Ledger, notes: Notes, hub: Path | None) -> list[Violation]:
+    target = history.target_of(stage, hub, notes.pieces.values())
+    here, there = history.tips_now(stage, hub)
+    return [
+        *judge_landings(history.moved(ledger, notes.pieces, hub), target),
+        *judge_target(target, notes.tips, notes.published, (there, here or "")),
+        *judge_followed(target, notes.persons),
+    ]
+
+
+def _reviews(ledger: Ledger, pieces: Mapping[str, Piece]) -> list[str]:
+    """The fleet's own tasks: reviews of the storm's."""
+    return [
+        review.id
+        for one, piece in pieces.items()
+        if piece.review is Review.AGENT
+        for review in ledger.reviews(one)
+    ]
+
+
+def _broken(steps: Sequence[tuple[str, Sequence[Step], bool]]) -> dict[str, tuple[str, ...]]:
+    """By task of a plan, what it is to be skipped for."""
+    found = {}
+    for _, plan, _ in steps:
+        bad = {step.key: step.id for step in plan if step.state in BADLY}
+        for step in plan:
+            if step.on_failed is OnFailed.SKIP and (why := [k for k in step.after if k in bad]):
+                found[step.id] = tuple(bad[key] for key in why)
+    return found
+
+
+def _answers(ledger: Ledger, notes: Notes) -> list[Violation]:
+    """What the outsider answered under a lease of its own is the task's answer."""
+    found = []
+    for one, text in notes.answers.items():
+        task = ledger.task(one)
+        if task is None or task.answer.strip() != text:
+            what = f"{one} was answered {text!r}, and its answer is {task and task.answer[:80]!r}"
+            found.append(Violation("leases are kept", what))
+    return found
+
+
+def _done(notes: Notes, tasks: Collection[TaskSeen], reviews: int) -> dict[str, int]:
+    """What else happened, for the report."""
+    return {
+        "drops in the inbox": len(notes.drops),
+        "plans": len(notes.plans),
+        "reviews": reviews,
+        "times sent back": sum(task.sent_back for task in tasks),
+        "commits by hand": len(notes.persons),
+        "tips of the target": len(notes.tips),
+        "tips published": len(notes.published),
+        **dict(sorted(notes.done.items())),
+    }
+
+
+def _strangers(pieces: Collection[str], ledger: Ledger) -> list[Violation]:
     """Tasks that were submitted and are not in the ledger, or the other way round."""
     here = {task.id for task in ledger.tasks(limit=1_000_000)}
-    missing = notes.pieces.keys() - {task.id for task in tasks}
     return [
-        *(Violation("ended once", f"{one} is not in the ledger") for one in sorted(missing)),
-        *(
-            Violation("ended once", f"{one} is nobody's task")
-            for one in sorted(here - notes.pieces.keys())
-        ),
+        *(Violation("ended once", f"{one} is not in the ledger") for one in set(pieces) - here),
+        *(Violation("ended once", f"{one} is nobody's task") for one in here - set(pieces)),
     ]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
-from swarm.core.model import Outcome, TaskResult, TaskState
+from swarm.core.model import Outcome, Review, TaskResult, TaskState
 
 HASTY = "hasty"
 """The role whose sessions may take :data:`HASTY_MINUTES` only."""
 HASTY_MINUTES = 0.08
+SHARED = "shared.txt"
+"""The file that many tasks add a line to, so that they conflict."""
+SETTLE = "settle.sh"
+"""The repository's script that a task adds its line with, whatever a merge has left there."""
+LANE = "outside"
+"""The lane that nobody of the fleet takes."""
+FLAW = "flawed"
+"""The content that no check lets pass."""
 
 
 class Sort(StrEnum):
@@ -31,6 +39,23 @@ class Sort(StrEnum):
     HANGS = "hangs"
     ANSWERS = "answers"
     ASKS = "asks"
+    """It asks a person, who never says anything."""
+    LINE = "line"
+    """It adds a line where others do: it is sent back when it conflicts."""
+    FLAWED = "flawed"
+    """The check refuses its first commit."""
+    REVIEWED = "reviewed"
+    """An agent has to accept its commit."""
+    REVISED = "revised"
+    """The reviewer wants more at first."""
+    APPROVED = "approved"
+    """A person has to approve its commit."""
+    ANSWERED = "answered"
+    """It asks a person, and goes on with the answer."""
+    OUTSIDE = "outside"
+    """It is in a lane that an outsider works."""
+    REVIEW = "review"
+    """A review, which the fleet asks for by itself: in no deck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +71,15 @@ class Piece:
     result: TaskResult | None
     files: tuple[tuple[str, str], ...] = ()
     """Path and content that its branch must hold in the hub."""
+    line: str = ""
+    """The line of :data:`SHARED` that it adds."""
+    review: Review = Review.NONE
+    lane: str = ""
+
+    @property
+    def waits_for_ever(self) -> bool:
+        """Whether its good end is a question that nobody answers."""
+        return self.sort is Sort.ASKS
 
 
 _DECK = (
@@ -59,6 +93,16 @@ _DECK = (
     Sort.HANGS,
     Sort.ANSWERS,
     Sort.ASKS,
+    *(Sort.LINE,) * 3,
+    Sort.FLAWED,
+    *(Sort.REVIEWED,) * 2,
+    Sort.REVISED,
+    Sort.APPROVED,
+    Sort.ANSWERED,
+    *(Sort.OUTSIDE,) * 2,
+)
+REVIEW_PIECE = Piece(
+    -1, Sort.REVIEW, "auditor", "", Outcome.SUCCEEDED, TaskState.DONE, TaskResult.ANSWER
 )
 
 
@@ -86,7 +130,7 @@ def _commit(file: tuple[str, str]) -> str:
 
 def _done(number: int, sort: Sort, prompt: str, *files: tuple[str, str]) -> Piece:
     text = f"storm task {number}, {sort}\nusage 100 20 0.001\n{prompt}answer {number} is done\n"
-    result = TaskResult.BRANCH if files else TaskResult.ANSWER
+    result = TaskResult.MERGED if files else TaskResult.ANSWER
     return Piece(
         number, sort, "builder", text, Outcome.SUCCEEDED, TaskState.DONE, result, tuple(files)
     )
@@ -154,6 +198,48 @@ def _asks(number: int, _random: Random) -> Piece:
     )
 
 
+def _line(number: int, random: Random) -> Piece:
+    one, line = _file(number), f"line {number}"
+    think = f"think {random.uniform(0, 1):.1f}\n"
+    settle = f"run sh {SETTLE} {line}\n"
+    return replace(_done(number, Sort.LINE, think + settle + _commit(one), one), line=line)
+
+
+def _flawed(number: int, _random: Random) -> Piece:
+    one = _file(number)
+    first = f"once write {one[0]} {FLAW}\nagain {_write(one)}"
+    rest = f"commit {one[1]}\nrun git rev-parse HEAD\n"
+    return _done(number, Sort.FLAWED, first + rest, one)
+
+
+def _reviewed(number: int, _random: Random) -> Piece:
+    one = _file(number)
+    found = _done(number, Sort.REVIEWED, f"review accept\n{_commit(one)}", one)
+    return replace(found, review=Review.AGENT)
+
+
+def _revised(number: int, _random: Random) -> Piece:
+    one, two = _file(number, "a"), _file(number, "b")
+    judge = f"review needs-revision unless {two[0]}\n"
+    text = f"{judge}{_commit(one)}again {_write(two)}commit {two[1]}\nrun git rev-parse HEAD\n"
+    # Where its first attempt is lost, its second writes both at once, and one review is enough.
+    return replace(_done(number, Sort.REVISED, text, one, two), review=Review.AGENT)
+
+
+def _approved(number: int, _random: Random) -> Piece:
+    one = _file(number)
+    return replace(_done(number, Sort.APPROVED, _commit(one), one), review=Review.HUMAN)
+
+
+def _answered(number: int, _random: Random) -> Piece:
+    one = _file(number)
+    return _done(number, Sort.ANSWERED, f"{_commit(one)}once ask which way?\n", one)
+
+
+def _outside(number: int, _random: Random) -> Piece:
+    return replace(_done(number, Sort.OUTSIDE, "read README.md\n"), lane=LANE)
+
+
 _MAKERS: dict[Sort, Callable[[int, Random], Piece]] = {
     Sort.COMMIT: _quick,
     Sort.SLOW: _slow,
@@ -165,4 +251,11 @@ _MAKERS: dict[Sort, Callable[[int, Random], Piece]] = {
     Sort.HANGS: _hangs,
     Sort.ANSWERS: _answers,
     Sort.ASKS: _asks,
+    Sort.LINE: _line,
+    Sort.FLAWED: _flawed,
+    Sort.REVIEWED: _reviewed,
+    Sort.REVISED: _revised,
+    Sort.APPROVED: _approved,
+    Sort.ANSWERED: _answered,
+    Sort.OUTSIDE: _outside,
 }
