@@ -20,6 +20,7 @@ MEASURES: dict[str, Callable[[], Iterator[Row]]] = {
     "claims": work.claims,
     "crash": crash.crashes,
     "landing": landing.landing,
+    "merged": landing.merged,
     "inbox": inbox.drops,
     "plans": plans.plans,
     "clean": survival.clean,
