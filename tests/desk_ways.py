@@ -131,11 +131,13 @@ def argv(verb: str, fields: dict[str, Any]) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def http_of(places: Places) -> AsyncIterator[httpx2.AsyncClient]:
+async def http_of(places: Places, decides: bool = False) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of an interface of this home's, with its token."""
     places.logs.mkdir(parents=True, exist_ok=True)
     async with (
-        serve_api(places, "127.0.0.1:0", JsonLog(places.service_log("api"))) as address,
+        serve_api(
+            places, "127.0.0.1:0", JsonLog(places.service_log("api")), decides=decides
+        ) as address,
         httpx2.AsyncClient(
             base_url=address,
             headers={"Authorization": f"Bearer {places.api_token.read_text().strip()}"},
@@ -147,16 +149,16 @@ async def http_of(places: Places) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @contextlib.asynccontextmanager
-async def way_of(kind: str, places: Places) -> AsyncIterator[Way]:
+async def way_of(kind: str, places: Places, *, decides: bool = False) -> AsyncIterator[Way]:
     """One of ``cli``, ``http``, ``mcp`` to this home's desk."""
     if kind == "cli":
         yield Cli(places)
     elif kind == "http":
-        async with http_of(places) as client:
+        async with http_of(places, decides) as client:
             yield Http(client)
     else:
         async with (
             Office(places, "mcp tester") as office,
-            Client(make_server(office, "tester")) as session,
+            Client(make_server(office, "tester", decides=decides)) as session,
         ):
             yield Mcp(session)

@@ -13,7 +13,10 @@ from swarm.cli.control import here
 @click.option(
     "--as", "name", default="", metavar="NAME", help="Who claims, unless the client says otherwise."
 )
-def mcp(name: str) -> None:
+@click.option(
+    "--decide", is_flag=True, help="Its client may approve, reject and answer in your name."
+)
+def mcp(name: str, decide: bool) -> None:
     """Serve the Model Context Protocol on standard input and output.
 
     For an agent that speaks it: tools to hand work to the fleet, to wait for it, to take tasks by
@@ -38,4 +41,4 @@ def mcp(name: str) -> None:
 
     # A thread of the SDK's reads the input, and an exception would wait for it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    asyncio.run(serve_mcp(here(), outsider_name(name, os.environ)))
+    asyncio.run(serve_mcp(here(), outsider_name(name, os.environ), decides=decide))

@@ -153,6 +153,8 @@ class Api(_Settings, frozen=True):
 
     listen: str | None = None
     """``host:port`` of the loopback; ``None``: there is none."""
+    decide: bool = False
+    """Whether its clients may approve, reject and answer in the person's name."""
 
 
 class Runtime(_Settings, frozen=True):

@@ -167,6 +167,8 @@ keep:
 # Counts after a restart of the swarm.
 api:
   listen: null
+  # Whether its clients may approve, reject and answer in your name.
+  decide: false
 
 # The agent CLIs; a role names one.  claude, codex, opencode and scripted (a stand-in without a
 # model, to try a set-up for free) need no entry here.  Counts for newly spawned agents.

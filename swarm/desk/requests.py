@@ -208,7 +208,7 @@ class Respond(Request, frozen=True):
         ),
     ] = "succeeded"
     reason: Annotated[str, Meta(description="Why it failed, or the question; one line.")] = ""
-    commit: Annotated[str, Meta(description="A commit that holds your work, if there is one.")] = ""
+    commit: Annotated[str, Meta(description="A commit with your work; noted, not landed.")] = ""
     input_tokens: Annotated[Count | None, Meta(description="What it took, if known.")] = None
     output_tokens: Annotated[Count | None, Meta(description="What it took, if known.")] = None
     cost_usd: Annotated[Money | None, Meta(description="What it cost, if known.")] = None

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from swarm.desk import requests
 from swarm.desk.guard import DEFECT, Refused, error_json, refusal
 from swarm.desk.office import Office
-from swarm.desk.table import VERBS, Verb
+from swarm.desk.table import VERBS, Verb, allowed
 from swarm.errors import SwarmError, UsageError
 
 _ADDRESSES: tuple[tuple[str, str, str], ...] = (
@@ -43,10 +43,13 @@ _MANY = frozenset({"state"})
 """Fields of a query that may be given more than once."""
 
 
-def application(office: Office) -> Starlette:
-    """The interface over one office; who may use it is :mod:`swarm.desk.guard`'s to say."""
+def application(office: Office, *, decides: bool = False) -> Starlette:
+    """The interface over one office; who may use it is :mod:`swarm.desk.guard`'s to say.
+
+    ``decides``: they may approve, reject and answer in the person's name.
+    """
     routes = [
-        Route(path, _endpoint(office, VERBS[verb]), methods=[method])
+        Route(path, _endpoint(office, VERBS[verb], decides), methods=[method])
         for method, path, verb in _ADDRESSES
     ]
     handlers = {Refused: _refused, HTTPException: _no_such, Exception: _defect}
@@ -55,10 +58,13 @@ def application(office: Office) -> Starlette:
     return app
 
 
-def _endpoint(office: Office, verb: Verb) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    office: Office, verb: Verb, decides: bool
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             asked = _asked(request, verb, await request.body())
+            _authorise(verb, asked, decides)
             _require(office, request)
             reply = await _unless_gone(request, verb.run(office, asked))
         except SwarmError as error:
@@ -72,6 +78,13 @@ def _endpoint(office: Office, verb: Verb) -> Callable[[Request], Awaitable[Respo
         )
 
     return endpoint
+
+
+def _authorise(verb: Verb, asked: requests.Request, decides: bool) -> None:
+    try:
+        allowed(verb, asked, decides=decides)
+    except UsageError as error:
+        raise Refused(403, error) from None
 
 
 def _asked(request: Request, verb: Verb, body: bytes) -> requests.Request:

@@ -37,6 +37,7 @@ class ApiConfig(msgspec.Struct, frozen=True):
     """``ServiceSpec.config`` of this service."""
 
     listen: str
+    decide: bool = False
 
 
 class ApiAddress(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ def main(fd: int, spec: bytes) -> int:
     log = JsonLog(places.service_log(service.name))
 
     async def run(line: ServiceLifeline) -> None:
-        async with serve_api(places, config.listen, log) as address:
+        async with serve_api(places, config.listen, log, decides=config.decide) as address:
             log.write("listening", address=address)
             line.ready(address=address)
             async for _said in line:
@@ -66,8 +67,12 @@ def main(fd: int, spec: bytes) -> int:
 
 
 @contextlib.asynccontextmanager
-async def serve_api(places: Places, listen: str, log: JsonLog) -> AsyncIterator[str]:
+async def serve_api(
+    places: Places, listen: str, log: JsonLog, *, decides: bool = False
+) -> AsyncIterator[str]:
     """The interface of one home, while the block lasts; its address.
+
+    ``decides``: whoever has the token may approve, reject and answer in the person's name.
 
     Raises :class:`~swarm.errors.SwarmError` when it cannot listen.
     """
@@ -82,7 +87,7 @@ async def serve_api(places: Places, listen: str, log: JsonLog) -> AsyncIterator[
             def defect(error: Exception) -> None:
                 log.write("defect", error=repr(error), where=_last_line(error))
 
-            guard = Guard(application(office), token, hosts, defect)
+            guard = Guard(application(office, decides=decides), token, hosts, defect)
             async with _serving(guard, listening):
                 yield address
     finally:

@@ -11,6 +11,7 @@ from swarm.desk import replies, requests, verbs, waits
 from swarm.desk.fleet import overview
 from swarm.desk.office import Office
 from swarm.desk.verbs import Desk
+from swarm.errors import UsageError
 
 Run = Callable[[Office, Any], Awaitable[replies.Reply]]
 
@@ -28,6 +29,8 @@ class Verb:
     """For who calls it: what it does, and what to do with the answer."""
     reads: bool = False
     """It changes nothing."""
+    decides: bool = False
+    """It is a person's word: only offered where a person said that it may be."""
 
 
 def _now(verb: Callable[[Desk, Any], replies.Reply]) -> Run:
@@ -35,6 +38,22 @@ def _now(verb: Callable[[Desk, Any], replies.Reply]) -> Run:
         return verb(office.desk, asked)
 
     return run
+
+
+def allowed(verb: Verb, asked: requests.Request, *, decides: bool) -> None:
+    """Raise :class:`~swarm.errors.UsageError` for what is a person's word, unless one let it be.
+
+    Who reviews a task is such a word too, unless a person does: it could go around the
+    configured review.
+    """
+    eased = isinstance(asked, requests.Submit) and asked.review in ("none", "agent")
+    if decides or not (verb.decides or eased):
+        return
+    what = "another review than the configured one or `human`" if eased else verb.name
+    raise UsageError(
+        f"{what} is a person's to say, not this client's",
+        "use `agentctl task`; or let its clients, by `agentctl mcp --decide` or `api.decide: true`",
+    )
 
 
 async def _wait_for(office: Office, asked: requests.WaitFor) -> replies.Reply:
@@ -104,6 +123,7 @@ VERBS: dict[str, Verb] = {
             _now(verbs.answer),
             "Answer the question of a task that needs_human, in the name of the person you work"
             " for: only with what that person said.",
+            decides=True,
         ),
         Verb(
             "approve_task",
@@ -111,12 +131,14 @@ VERBS: dict[str, Verb] = {
             _now(verbs.approve),
             "Approve the commit of a task in review, in the name of the person you work for: only"
             " when that person said so.",
+            decides=True,
         ),
         Verb(
             "reject_task",
             requests.Reject,
             _now(verbs.reject),
             "Send a task in review back to its agent with what has to be different.",
+            decides=True,
         ),
         Verb(
             "list_plans",

@@ -7,6 +7,7 @@ Each is one function from a request to a reply over a :class:`Desk`; it raises
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from swarm.ledger import Claimed, Ledger, NewTask, Task
 from swarm.ledger.shown import list_json, rfc3339, show_json
 from swarm.ledger.waiting_calls import Standing
 from swarm.plans.shown import as_object, summary
+
+_COMMIT = re.compile("[0-9a-f]{7,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,10 @@ def respond(desk: Desk, asked: requests.Respond) -> replies.Moved:
 
 
 def _check_response(asked: requests.Respond) -> None:
+    if asked.commit and not _COMMIT.fullmatch(asked.commit):
+        raise UsageError(
+            f"{asked.commit[:80]!r} is no commit", "give its id, as 'git rev-parse HEAD' prints it"
+        )
     if asked.outcome == "succeeded" and not asked.text.strip():
         raise UsageError("the answer is empty", "say what came of it, or how it failed")
     if asked.outcome != "succeeded" and not asked.reason.strip():

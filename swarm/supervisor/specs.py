@@ -203,7 +203,8 @@ class Specs:
         }
 
     def _api(self) -> dict[str, object]:
-        return {"listen": self.api_listen or self.configuration.boot.api.listen}
+        api = self.configuration.boot.api
+        return {"listen": self.api_listen or api.listen, "decide": api.decide}
 
     def _coordinator(self) -> dict[str, object]:
         configuration = self.configuration

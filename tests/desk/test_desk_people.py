@@ -25,11 +25,32 @@ def ledger(places: Places) -> Iterator[Ledger]:
 
 
 @pytest.mark.parametrize("kind", ["http", "mcp"])
+async def test_no_client_decides_for_a_person_unless_one_let_it(
+    kind: str, places: Places, ledger: Ledger
+) -> None:
+    """An agent that may hand work in must not wave its own work through."""
+    task = ledger.submit(NewTask("x"))
+    async with way_of(kind, places) as way:
+        for verb, fields in (
+            ("approve_task", {"id": task, "commit": "a" * 40}),
+            ("reject_task", {"id": task, "text": "x"}),
+            ("answer_task", {"id": task, "text": "x"}),
+            ("submit_task", {"prompt": "x", "review": "none"}),
+            ("submit_task", {"prompt": "x", "review": "agent"}),
+        ):
+            with pytest.raises(Refusal, match=r"person's to say|no tool"):
+                await way.call(verb, **fields)
+        assert (await way.call("submit_task", prompt="x", review="human"))["id"]
+    assert len(ledger.tasks()) == 2
+    assert ledger.remarks(task) == []
+
+
+@pytest.mark.parametrize("kind", ["http", "mcp"])
 async def test_a_question_is_answered_and_the_record_says_by_which_way(
     kind: str, places: Places, ledger: Ledger
 ) -> None:
     task = ledger.submit(NewTask("x"))
-    async with way_of(kind, places) as way:
+    async with way_of(kind, places, decides=True) as way:
         await way.call("claim_task", name="ada")
         asked = {"outcome": "needs_human", "reason": "Which one?"}
         told = await way.call("respond_task", id=task, fence=1, name="ada", **asked)
