@@ -74,11 +74,12 @@ def chaos(
 ) -> int:
     """Let a storm rage over a fleet in a temporary home, and see that nothing is lost.
 
-    Daemons, sessions, services and the supervisor are killed and stopped, connections cut, disks
-    and descriptors filled, processes slowed, while people scale, pause, reload and upgrade; then
-    it is checked that every task has ended exactly once with its commits in the hub, that nothing
-    is left behind, and more.  Exit status 0 says that all of it held; 1 names what did not, and
-    keeps the home.  Your own home and a running swarm of yours are never touched.
+    Daemons, sessions, services, landings and the supervisor are killed and stopped, connections
+    cut, disks and descriptors filled, processes slowed, while people scale, pause, reload, upgrade
+    and commit; then it is checked that every task has ended exactly once with its commits in the
+    hub, that what landed did so once and as it was approved, that nothing is left, and more.
+    Exit status 0 says that all of it held; 1 names what did not, and keeps the home.  Your own
+    home and a running swarm of yours are never touched.
 
     \b
     Examples:

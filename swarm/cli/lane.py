@@ -249,7 +249,9 @@ def release(task_id: str, fence: int, name: str, reason: str, as_json: bool) -> 
 @click.option("--from", "source", type=click.Path(path_type=Path), help="The answer's file.")
 @click.option("--failed", default="", metavar="REASON", help="It cannot be done this way.")
 @click.option("--question", default="", metavar="TEXT", help="A person has to decide.")
-@click.option("--commit", default="", metavar="SHA", help="A commit that holds the work.")
+@click.option(
+    "--commit", default="", metavar="SHA", help="A commit with the work; noted, not landed."
+)
 @click.option("--input-tokens", type=click.IntRange(min=0), metavar="N", help="What it took.")
 @click.option("--output-tokens", type=click.IntRange(min=0), metavar="N", help="What it took.")
 @click.option("--cost-usd", type=click.FloatRange(min=0), metavar="X", help="What it cost.")

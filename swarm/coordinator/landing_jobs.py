@@ -116,12 +116,14 @@ class LandingJobs:
                 verdict = NotLanded(str(error))
             else:
                 verdict = Landed(tip) if moved and tip is not None else LATER
+                if moved:  # it may have been stopped while it was publishing
+                    self.catch_up(job.hub, job.source, job.target)
         self._put(LandingEnded(what, verdict))
 
     # -- publishing -------------------------------------------------------------------------------
 
     def catch_up(self, hub: str, source: str | None, target: str) -> None:
-        """Publish what an earlier life could not, if anything; looks at files only."""
+        """Publish what has landed and could not be, if anything; looks at files only."""
         branch = self._books.publish(target) if source is not None else ""
         if not branch or hub in self._publishing:
             return

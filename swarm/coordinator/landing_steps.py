@@ -92,12 +92,28 @@ def due(state: State, now: float) -> Step:
 def ordered(state: State, event: Heard, order: Approve | Reject | Answer) -> Step:
     """A person's word by chat: only the operator's own, and never a replay's.
 
-    An old answer must not answer the next question.
+    An old answer must not answer the next question.  What lacks something is answered.
     """
     mine = bool(state.operator) and event.sender == state.operator
-    if event.replay or not mine or not order.task.id:
+    if event.replay or not mine:
         return state, ()
+    if lacks := _lacks(order):
+        return decided(state, Decided(event.sender, order.task.id[:64], "", lacks))
     return state, (Decide(order, event.sender),)
+
+
+def _lacks(order: Approve | Reject | Answer) -> str:
+    """What is missing of an order, with its whole form; empty when nothing is."""
+    match order:
+        case Approve():
+            form, text = "APPROVE <task> [commit]", "-"
+        case Reject(text=text):
+            form = "REJECT <task> <what is wrong>"
+        case Answer(text=text):
+            form = "ANSWER <task> <text>"
+    if not order.task.id.strip():
+        return f"no task was named: {form}"
+    return "" if text.strip() else f"no text was given: {form}"
 
 
 def decided(state: State, event: Decided) -> Step:

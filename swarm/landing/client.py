@@ -123,7 +123,8 @@ class Lander:
     async def _start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-P", "-c", _BOOT, "swarm.landing.worker"),
+            # On a full disk Python leaves half a .pyc, and then nobody could import it any more.
+            *("-P", "-B", "-c", _BOOT, "swarm.landing.worker"),
             *(str(os.getpid()), self._home_id, str(self._idle), _PATH),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -100,7 +100,7 @@ def _follow_source(
 ) -> str:
     """Bring the hub's target up to date; a source that cannot be had stops no landing."""
     source = job.source
-    if source is None or not (_has_left(job) or has_moved(job.hub, source, job.target)):
+    if source is None or not (has_moved(job.hub, source, job.target) or _has_left(job)):
         return ""
     last = fetched.get(source)
     if is_url(source) and last is not None and clock() - last < FRESH_SECONDS:

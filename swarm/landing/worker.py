@@ -25,7 +25,18 @@ _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 
 
 def main() -> int:
-    """``worker PARENT HOME_ID IDLE_SECONDS``; 0 at the end of input or of its patience."""
+    """``worker PARENT HOME_ID IDLE_SECONDS``; 0 at the end of input or of its patience.
+
+    1 where it cannot work, and where nobody is left to hear its verdict.
+    """
+    try:
+        return _serve()
+    except (SwarmError, BrokenPipeError) as error:
+        print(f"agentctl-lander: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve() -> int:
     parent, home_id, idle = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     # End of input does not reach one that is amid a check, nor one that is stopped.
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -73,11 +84,3 @@ def _write(fd: int, data: bytes) -> None:
     done = 0
     while done < len(data):
         done += os.write(fd, data[done:])
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (SwarmError, BrokenPipeError) as error:
-        print(f"agentctl-lander: {error}", file=sys.stderr)
-        sys.exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from swarm.core.budget import NOTHING, Amount, over, total
-from swarm.core.model import OUTSIDER, RemarkKind, TaskState
+from swarm.core.model import OUTSIDER, RemarkKind, TaskKind, TaskState
 from swarm.errors import UsageError
 from swarm.ledger import dependents
 from swarm.ledger.database import Database
@@ -53,6 +53,7 @@ class History:
             state, now = TaskState(row["state"]), self._clock()
             if not state.ended:
                 raise UsageError(f"{task} is {state}", "wait for its end, or cancel it first")
+            _still_asked_for(db, row)
             _new_budget(db, row, budget)
             if note.strip():
                 add_remark(db, row, RemarkKind.NOTE, note, now, author=by)
@@ -81,6 +82,18 @@ def _begin_anew(db: sqlite3.Connection, seq: int, now: float, go_on: int) -> Non
         " revisions = 0, retries = 0, go_on = ? WHERE seq = ?",
         (go_on, seq),
     )
+
+
+def _still_asked_for(db: sqlite3.Connection, row: sqlite3.Row) -> None:
+    """Refuse a review of what has moved on: nobody would hear its verdict."""
+    if row["kind"] != TaskKind.REVIEW or row["about"] is None:
+        return
+    about = db.execute("SELECT id, state, tip FROM tasks WHERE seq = ?", (row["about"],)).fetchone()
+    if about["state"] != TaskState.REVIEW or about["tip"] != row["about_commit"]:
+        raise UsageError(
+            f"{row['id']} reviewed what has moved on: {about['id']} is {about['state']}",
+            f"see `agentctl task show {about['id']}`",
+        )
 
 
 def _new_budget(db: sqlite3.Connection, row: sqlite3.Row, budget: Amount) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from swarm.core.keep import HEADS, Ending
 from swarm.errors import GitError
+from swarm.spawner.ended import note_ended
 from swarm.spawner.folders import remove_tree
 from swarm.spawner.git import commit_id, git, run_git, safe_ref
 from swarm.spawner.moving import clear_stale_lock
@@ -23,10 +24,16 @@ def end_branches(
     """Delete the branches, those with a reference to save into moved there, in one transaction.
 
     A branch that moved meanwhile stays, and keeps no other back.  ``taken`` are the references
-    there are.  Returns the endings that came about, and one line for each that did not.
+    there are.  What they end in is noted first, for the janitor of a workspace that still knows
+    them (:mod:`swarm.spawner.ended`); where that fails, none goes.  Returns the endings that came
+    about, and one line for each that did not.
     """
     if not going:
         return [], []
+    try:
+        note_ended(hub, (one.branch.tip for one in going))
+    except GitError as error:
+        return [], [f"branch {one.branch.name} stays: {error}" for one in going]
     for name in ("packed-refs", *(f"{HEADS}{one.branch.name}" for one in going)):
         clear_stale_lock(hub, name)  # of a git that was killed: nothing could go any more
     names = set(taken)

@@ -39,7 +39,7 @@ from swarm.spawner.git import (
     safe_ref,
     trusted_environment,
 )
-from swarm.spawner.moving import clear_stale_lock
+from swarm.spawner.moving import clear_stale_lock, move
 from swarm.spawner.refs import read_beneath, read_ref
 from swarm.spawner.workspace import Workspace, clone_problem
 
@@ -191,20 +191,23 @@ def bring_home(
     return Homecoming(commit, saved, committed, problem, unresolved)
 
 
-def unsaved_commits(hub: str, ids: Sequence[str]) -> list[str]:
-    """Those of ``ids`` that no reference of the hub reaches.
+def unsaved_commits(hub: str, ids: Sequence[str], held: Sequence[str] = ()) -> list[str]:
+    """Those of ``ids`` that no reference of the hub reaches, nor any commit of ``held``.
 
     Being there is not enough: a refused fetch leaves its objects behind without a reference.
+    Of ``held``, what is not there counts for nothing.
     """
     ids = list(dict.fromkeys(ids))
     if not ids:
         return []
-    stdin = "".join(f"{commit_id(one)}\n" for one in ids).encode()
+    asked = [commit_id(one) for one in dict.fromkeys([*ids, *held])]
+    stdin = "".join(f"{one}\n" for one in asked).encode()
     out = run_git(git(hub, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=stdin))
-    there = [line.split()[0] for line in out.decode().splitlines() if line.endswith(" commit")]
+    there = {line.split()[0] for line in out.decode().splitlines() if line.endswith(" commit")}
     loose: set[str] = set()
-    if there:
-        stdin = "".join(f"{one}\n" for one in there).encode()
+    if wanted := [one for one in ids if one in there]:
+        stops = [f"^{one}" for one in held if one in there]
+        stdin = "".join(f"{one}\n" for one in [*wanted, *stops]).encode()
         out = run_git(git(hub, "rev-list", "--stdin", "--not", "--all", stdin=stdin))
         loose = set(out.decode().split())
     return [one for one in ids if one not in there or one in loose]
@@ -282,7 +285,7 @@ def _fetch_work(
     if holder and moved and known is not None and fresh:
         # It moved since this attempt began, and not by us: make way for what goes on from there.
         place = _spare(hub, attempt, known)
-        run_git(git(hub, "update-ref", place, known))
+        move(hub, place, known, None)
         saved.append(place)
         for number, one in enumerate(fresh):
             fetch_ids(workspace, hub, {ref: one}, confinement, force=number == 0)

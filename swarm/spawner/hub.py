@@ -14,6 +14,8 @@ References in it:
     what would otherwise be lost: salvaged work, an earlier target of a rewritten source; and what
     has landed as which commit
 
+Beside them ``agentctl-ended`` names the commits of branches that were cleaned up.
+
 It is never pruned or collected: clones borrow its objects (rules, "Git").  Here the source is only
 fetched from; ``swarm.landing`` publishes to it.
 """
@@ -320,14 +322,19 @@ def _default_branch(hub: str, source: str, fetched: Ran) -> str:
 
 def _point_head(hub: str, target: str) -> None:
     """``HEAD`` names the target, for people who clone the hub and for our own clones."""
+    from swarm.spawner.moving import HEAD, clear_stale_lock  # daemons move nothing
+
     ref = f"refs/heads/{target}"
     try:
-        with open(os.path.join(hub, "HEAD"), encoding="utf-8") as file:
+        with open(os.path.join(hub, HEAD), encoding="utf-8") as file:
             if file.read().strip() == f"ref: {ref}":
                 return
     except OSError:
         pass  # written anew below
-    run_git(git(hub, "symbolic-ref", "HEAD", ref))
+    command = git(hub, "symbolic-ref", HEAD, ref)
+    if try_git(command).exit != 0:
+        clear_stale_lock(hub, HEAD)
+        run_git(command)
 
 
 def _name(text: str) -> str:

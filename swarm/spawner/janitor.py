@@ -21,8 +21,9 @@ from swarm.sandbox.landlock import LandlockRules
 from swarm.sandbox.launch import Confinement
 from swarm.spawner.author import git_identity
 from swarm.spawner.clone import author_in_use, clone_record, freshen, parked_clones
+from swarm.spawner.ended import never_home
 from swarm.spawner.git import is_commit_id, is_safe_ref
-from swarm.spawner.homecoming import commit_leftovers, fetch_ids, unsaved_commits
+from swarm.spawner.homecoming import commit_leftovers, fetch_ids
 from swarm.spawner.refs import all_refs, read_beneath, read_ref
 from swarm.spawner.workspace import (
     Workspace,
@@ -138,11 +139,11 @@ def _salvage_clone(workspace: Workspace, repo: str, confinement: Confinement) ->
     identity = git_identity(*author_in_use(workspace, repo), agent)
     commit_leftovers(workspace, message, identity, confinement, repo)
     found = _commits(os.path.join(where, ".git"))
-    unsaved = set(unsaved_commits(hub, list(found.values())))
+    unsaved = set(never_home(hub, list(found.values())))
     for name, one in found.items():
         if one in unsaved:
             yield _save(workspace, repo, hub, name, one, confinement)
-            unsaved = set(unsaved_commits(hub, sorted(unsaved)))
+            unsaved = set(never_home(hub, sorted(unsaved)))
     if unsaved:
         raise GitError(f"{len(unsaved)} commits of {where} are not in {hub}", "look at it")
 

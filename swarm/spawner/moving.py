@@ -13,6 +13,8 @@ from swarm.spawner.refs import read_ref
 STALE_SECONDS = 5.0
 """A lock of one reference that stays the same for so long is nobody's: git holds it for
 milliseconds.  Counted while we look, as a clock can jump where a machine slept."""
+HEAD = "HEAD"
+"""Git locks it too where it moves the branch that it names: the target of a hub."""
 _LOOK_SECONDS = 0.05
 
 
@@ -36,17 +38,17 @@ def move(
         wanted = dict(verify or {}) | ({} if old is None else {ref: old})
         if any((read_ref(hub, name) or "") != one for name, one in wanted.items()):
             return False
-        if not any(clear_stale_lock(hub, name) for name in (ref, *wanted)):
+        if not any(clear_stale_lock(hub, name) for name in (ref, *wanted, HEAD)):
             said = ran.error.strip().splitlines()
             raise GitError(f"{ref} in {hub} cannot be moved: {(said or ['?'])[0][:200]}")
 
 
 def clear_stale_lock(hub: str, ref: str) -> bool:
-    """Wait for the lock of ``ref`` to go; one that nobody holds is removed.
+    """Wait for the lock of ``ref`` (or :data:`HEAD`) to go; one that nobody holds is removed.
 
     True when there was one: what was refused is worth another try.
     """
-    path = os.path.join(hub, f"{safe_ref(ref)}.lock")
+    path = os.path.join(hub, f"{ref if ref == HEAD else safe_ref(ref)}.lock")
     seen = _identity(path)
     if seen is None:
         return False

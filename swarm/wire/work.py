@@ -254,6 +254,7 @@ def _in_range(message: WorkMessage) -> WorkMessage:
 
 
 def _short_form(text: str) -> WorkMessage | None:
+    """What people type.  Orders that lack something are orders too: who gives them is told so."""
     if match := _TASK.match(text):
         role, component = match["role"], match["component"] or ""
         if is_role(role) and (not component or is_component(component)):
@@ -268,13 +269,14 @@ def _short_form(text: str) -> WorkMessage | None:
             return Unclaim(task=TaskRef(component=component))
         case ["ASSIGN", component, agent] if is_component(component) and is_agent_id(agent):
             return Assign(agentId=bare_id(agent), task=TaskRef(component=component))
-        case ["APPROVE", task]:
-            return Approve(task=TaskRef(id=task))
-        case ["APPROVE", task, commit] if commit.isalnum():
-            return Approve(task=TaskRef(id=task), commit=commit)
-        case ["REJECT", task, reason]:
+        case ["APPROVE", *words]:
+            task, commit = (*words, "", "")[:2]
+            return Approve(task=TaskRef(id=task), commit=commit or None)
+        case ["REJECT", *words]:
+            task, reason = (*words, "", "")[:2]
             return Reject(task=TaskRef(id=task), text=reason)
-        case ["ANSWER", task, answer]:
+        case ["ANSWER", *words]:
+            task, answer = (*words, "", "")[:2]
             return Answer(task=TaskRef(id=task), text=answer)
         case ["DONE", task, result]:
             return TaskDone(task=TaskRef(id=task), outcome="succeeded", result=result)

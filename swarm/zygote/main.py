@@ -62,6 +62,9 @@ def _preload(*, tls: bool) -> None:
     if tls:
         import ssl  # noqa: F401 - only a fleet on wss:// pays for it
     warm_up()
+    # What a child imports later it may import on a full disk, where Python would leave half a
+    # .pyc behind, and nobody could import that any more.
+    sys.dont_write_bytecode = True
     gc.collect()
     gc.freeze()
 

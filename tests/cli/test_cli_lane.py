@@ -141,6 +141,16 @@ def test_an_answer_that_cannot_be_taken_leaves_the_lease(
     assert found(ledger, task).held
 
 
+@pytest.mark.parametrize("commit", ["zz", "--x", "HEAD", "1f2e3d", "1" * 41])
+def test_what_is_no_commit_leaves_the_lease(cli: Cli, ledger: Ledger, commit: str) -> None:
+    task = ledger.submit(NewTask("x"))
+    cli("lane", "claim")
+    ran = cli("lane", "respond", task, "--fence", "1", f"--commit={commit}", "done")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "is no commit; give its id" in ran.err
+    assert found(ledger, task).held
+
+
 def test_usage_that_contradicts_itself(cli: Cli, ledger: Ledger) -> None:
     task = ledger.submit(NewTask("x"))
     cli("lane", "claim")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swarm.cli.demonstration.stage import Stage
+from swarm.cli.demonstration.stage import Stage, clear
 from swarm.cli.storm.history import target_of, tips_now
 from swarm.cli.storm.invariants import RULES, judge_source
 from swarm.cli.storm.landed import (
@@ -172,10 +172,10 @@ def test_a_plan_that_did_not_is_seen(steps: list[Step], over: bool) -> None:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Stage:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return set_stage(Size.of(3))
+def stage() -> Iterator[Stage]:
+    found = set_stage(Size.of(3))
+    yield found
+    clear(found)
 
 
 def hub_at(stage: Stage) -> Path:
@@ -249,3 +249,19 @@ def test_what_holds_the_target_is_let_go_of_and_nobody_elses(
     others = lock.exists() and lock.stat().st_size > 0
     release()
     assert lock.exists() == others
+
+
+def test_a_fleet_is_scaled_role_by_role() -> None:
+    """Where one number has cost a role its last agent, no number brings it back."""
+    assert Size.of(6).scale() == ("swarm", "scale", "builder=4", "hasty=1", "auditor=1")
+    assert Size.of(6).scale(-9)[2] == "builder=1"
+    assert sum(Size.of(7).roles.values()) == 7
+
+
+def test_what_was_cleaned_away_with_its_branch_is_not_missed() -> None:
+    gone = but(notes={})
+    assert rules(gone, replace(HISTORY, cleaned=True)) == []
+    tried = but(notes={"c" * 40: "d" * 40})  # an earlier landing, that did not come to pass
+    assert rules(tried, replace(HISTORY, cleaned=True)) == []
+    other = but(notes={"c" * 40: MERGED})
+    assert rules(other, replace(HISTORY, cleaned=True)) == [ONCE]

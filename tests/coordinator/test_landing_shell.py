@@ -18,6 +18,7 @@ from swarm.coordinator.hubs import Hubs, RepoSettings
 from swarm.coordinator.shell import Coordinator
 from swarm.coordinator.state import Settings
 from swarm.core.model import AgentState, Merge, Outcome, RemarkKind, Review, TaskResult, TaskState
+from swarm.landing.land import landed_ref
 from swarm.landing.model import Job, Landed, NotLanded, SentBack, Verdict
 from swarm.ledger import NewTask, SqliteLedger, Task
 from swarm.ledger.records import UNDECIDED
@@ -324,6 +325,25 @@ async def test_what_was_not_published_when_it_stopped_is_published_at_the_next_s
         await eventually_async(lambda: again.asked == 1)
 
 
+async def test_what_is_stopped_after_its_target_moved_has_landed_and_is_published(
+    tmp_path: Path, ledger: SqliteLedger, lander: Puppet
+) -> None:
+    task = works(ledger)
+    async with coordinating(tmp_path, ledger, lander) as (coordinator, ear):
+        (ready,) = await eventually_async(lambda: ear.of(lifeline.HubReady))
+        (job,) = await eventually_async(lambda: lander.jobs)
+        tree = sh_git(ready.hub, "rev-parse", "main^{tree}")
+        words = ("-c", "user.name=x", "-c", "user.email=x@y", "commit-tree", "-p", "main")
+        made = sh_git(ready.hub, *words, "-m", "x", tree)
+        sh_git(ready.hub, "update-ref", landed_ref(task, job.commit), made)
+        sh_git(ready.hub, "update-ref", "refs/heads/main", made)
+        ledger.cancel(task)  # while it is being published, which takes long
+        coordinator.put(m.Poked())
+        await becomes(ledger, task, TaskState.DONE)
+        await eventually_async(lambda: lander.asked == 1)
+    assert of(ledger, task).result is TaskResult.MERGED
+
+
 async def started(coordinator: Coordinator, ear: Ear, task: str) -> lifeline.Work:
     coordinator.put(m.Poked())
     await eventually_async(lambda: [o for o in ear.of(TaskAvailable) if o.task.id == task])
@@ -421,8 +441,42 @@ def test_people_may_type_it() -> None:
     assert decode("ANSWER t-1 blue, as before") == Answer(
         task=TaskRef(id="t-1"), text="blue, as before"
     )
-    for talk in ("APPROVE", "APPROVE t-1 of course, why not", "REJECT t-1", "ANSWER t-1"):
+    for talk in ("APPROVED", "approve t-1", "REJECTED t-1", "I REJECT t-1 as well"):
         assert decode(talk) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ("APPROVE", "no task was named: APPROVE <task> [commit]"),
+        ("REJECT", "no task was named: REJECT <task> <what is wrong>"),
+        ("REJECT {}", "no text was given: REJECT <task> <what is wrong>"),
+        ("ANSWER", "no task was named: ANSWER <task> <text>"),
+        ("ANSWER {}", "no text was given: ANSWER <task> <text>"),
+        ("APPROVE {} of course, why not", "{} is at 111111111111 now, not at 'of course, why not'"),
+    ],
+)
+async def test_the_operators_half_orders_are_answered_and_nobody_elses(
+    tmp_path: Path, ledger: SqliteLedger, lander: Puppet, said: str, missing: str
+) -> None:
+    human = LandingRules(review=Review.HUMAN)
+    lander.verdicts.append(Landed(TIP))
+    async with coordinating(tmp_path, ledger, lander, human) as (coordinator, ear):
+        await eventually_async(lambda: coordinator.books.landing._rules == human)
+        task = works(ledger)
+        coordinator.put(m.Poked())
+        await becomes(ledger, task, TaskState.REVIEW)
+        message = decode(said.format(task))
+        assert message is not None
+        coordinator.put(m.Heard(AGENT_ID, message))
+        coordinator.put(m.Heard(OPERATOR, message, replay=True))
+        coordinator.put(m.Heard(OPERATOR, message))
+        (answer,) = await eventually_async(lambda: ear.of(Rejected))
+        assert answer.agentId == OPERATOR
+        assert answer.reason.startswith(missing.format(task))
+        coordinator.put(m.Heard(OPERATOR, Approve(task=TaskRef(id=task))))
+        await becomes(ledger, task, TaskState.DONE)
+        assert len(ear.of(Rejected)) == 1, "strangers and replays are not answered"
 
 
 async def test_what_of_the_source_is_not_as_asked_is_shown(

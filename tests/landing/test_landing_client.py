@@ -85,6 +85,20 @@ async def test_an_idle_worker_leaves_and_another_comes(world: World) -> None:
         await lander.close()
 
 
+async def test_a_worker_writes_no_bytecode(
+    world: World, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk Python leaves half a file, and no worker could be started ever after."""
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(home / "bytecode"))
+    lander = Lander(HOME_ID)
+    try:
+        job = world.job("t-1", world.branch("t-1", {"a": "1\n"}))
+        assert isinstance(await lander.land(job), Landed)
+    finally:
+        await lander.close()
+    assert not (home / "bytecode").exists()
+
+
 async def test_a_worker_that_dies_twice_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +139,25 @@ async def test_a_landing_nobody_waits_for_any_more_is_ended(world: World) -> Non
         assert isinstance(await lander.land(world.job("t-1", job.commit)), Landed)
     finally:
         await lander.close()
+
+
+def test_a_verdict_that_nobody_hears_is_one_line() -> None:
+    """A parent that is killed has closed its end before its death is told."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = (sys.executable, "-P", "-c", client._BOOT, "swarm.landing.worker")
+    try:
+        done = subprocess.run(
+            (*argv, str(os.getpid()), HOME_ID, "30", client._PATH),
+            input=b"no order\n",
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"agentctl-lander: [Errno 32] Broken pipe\n")
 
 
 def test_a_worker_dies_with_its_parent(world: World) -> None:

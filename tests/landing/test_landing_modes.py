@@ -203,7 +203,8 @@ def test_a_lock_that_a_killed_git_left_is_outlived(
 ) -> None:
     monkeypatch.setattr(moving, "STALE_SECONDS", 0.2)
     job = world.job("t-1", world.branch("t-1", {"a": "1\n"}))
-    for ref in ("refs/heads/main", landing.landed_ref(job.task, job.commit)):
+    ours = (f"refs/heads/{job.branch}", landing.landed_ref(job.task, job.commit))
+    for ref in ("refs/heads/main", "HEAD", *ours):
         lock = Path(world.hub, f"{ref}.lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.write_text(world.tip)

@@ -349,6 +349,19 @@ def judges(
     return ledger.finish(finished, AUDITOR, way=way).state
 
 
+def test_a_review_of_what_has_moved_on_is_not_tried_again(ledger: Ledger, task: str) -> None:
+    works(ledger, task, way=AGENTS)
+    review = asks(ledger, task)
+    assert review is not None
+    assert judges(ledger, review, "nonsense") is TaskState.FAILED
+    ledger.retry(review)
+    assert judges(ledger, review, "nonsense") is TaskState.FAILED
+    ledger.approve(task, None, "ada")
+    with pytest.raises(UsageError, match="moved on"):
+        ledger.retry(review)
+    assert state(ledger, review) is TaskState.FAILED
+
+
 def test_a_review_is_asked_once_for_each_commit(ledger: Ledger, task: str) -> None:
     assert asks(ledger, task) is None, "nothing of it waits for a review"
     works(ledger, task, way=AGENTS)

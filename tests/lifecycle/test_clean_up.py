@@ -11,7 +11,7 @@ from typing import Any
 from swarm_support import Swarm, git
 from tests_support import eventually
 
-from swarm.core.model import TaskState
+from swarm.core.model import TaskResult, TaskState
 
 PLENTY = 1 << 40
 """MB that no disk has free: with such a limit the disk is low, whatever is on it."""
@@ -57,6 +57,25 @@ def test_workspaces_of_agents_that_were_scaled_away_go_and_their_work_stays(swar
     assert done.state is TaskState.DONE, "whoever is left works on"
     swarm.must("task", "diff", task)
     assert "refs/agentctl/salvage/" in swarm.must("task", "show", task)
+
+
+def test_what_was_cleaned_up_does_not_come_back_at_the_stop(swarm: Swarm) -> None:
+    """Clones go from task to task, and still know the branches that the hub no longer has."""
+    agents = [{"role": "builder", "count": 1}, {"role": "auditor", "count": 1}]
+    swarm.configure(agents=agents, repo={"merge": "squash", "review": "agent"})
+    swarm.up()
+    work = [f"write a{n}.txt {n}\ncommit {n}\nreview accept" for n in range(2)]
+    done = swarm.ended([swarm.add(prompt) for prompt in work])
+    assert [one.result for one in done] == [TaskResult.MERGED] * 2
+    said = cleaned(swarm, "--older-than", "0")
+    assert {one["branch"] for one in said["branches"]["goes"]} >= {one.branch for one in done}
+    before = git(swarm.hub(), "for-each-ref")
+    assert "refs/heads/swarm/builder" not in before
+    last = swarm.agentctl("swarm", "stop")
+    assert last.returncode == 0, last.stderr
+    assert "unsaved work" not in last.stdout + last.stderr
+    assert git(swarm.hub(), "for-each-ref") == before
+    assert not list((swarm.root / "agents").iterdir())
 
 
 def test_a_low_disk_closes_the_gate_and_makes_room_by_itself(swarm: Swarm) -> None:

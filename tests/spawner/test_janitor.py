@@ -146,7 +146,7 @@ def test_mutant_a_janitor_that_does_not_look_in_the_hub_is_caught(
     """Planted bug: everything is taken for saved."""
     desk.session("git commit -q --allow-empty -m one")
     lost = sh_git(desk.repo, "rev-parse", "HEAD")
-    monkeypatch.setattr(janitor, "unsaved_commits", lambda hub, ids: [])
+    monkeypatch.setattr(janitor, "never_home", lambda hub, ids: [])
     assert tidy(desk.workspace, HOME_ID, desk.confinement()).removed
     assert unsaved_commits(desk.hub.path, [lost]) == [lost]
 

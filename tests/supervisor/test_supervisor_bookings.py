@@ -12,11 +12,13 @@ import pytest
 
 from swarm.config.places import Places
 from swarm.core.fleet_effects import DropPause, EndQuotaWaits, KeepPause
+from swarm.core.model import Merge, Outcome, Review, TaskResult, TaskState
 from swarm.errors import LedgerError
-from swarm.ledger import open_ledger
+from swarm.ledger import NewTask, Task, open_ledger
 from swarm.supervisor import books as books_module
 from swarm.supervisor.bookings import Bookings
 from swarm.supervisor.books import Books
+from swarm.wire.lifeline import Finished, LandingRules, RoleRules, Rules
 
 
 class Clock:
@@ -120,3 +122,52 @@ def test_no_call_of_the_loop_waits_for_a_locked_ledger(
     with pytest.raises(LedgerError, match="locked"):
         books.end_quota_waits()
     assert asked == [0.0] * 4
+
+
+TIP = "1" * 40
+DONE: dict[str, Any] = {"outcome": Outcome.SUCCEEDED, "commit": TIP, "commits": 1}
+FAILED: dict[str, Any] = {"outcome": Outcome.FAILED, "reason": "no idea"}
+
+
+def taken_in(
+    places: Places, rules: Rules | None, how: dict[str, Any], new: NewTask | None = None
+) -> Task:
+    """A report that waited in an outbox at the stop, taken in twice; its task then."""
+    with open_ledger(places.ledger) as ledger:
+        task = ledger.submit(new or NewTask("mend it", role="builder"))
+        claimed = ledger.claim(task, "swarm-builder-001", "a" * 16, 90.0)
+        assert claimed is not None
+        ledger.begin(task, claimed.fence, "swarm-builder-001", 1.0)
+        report = Finished(task=task, fence=claimed.fence, branch="swarm/x", **how)
+        books = Books(places, None if rules is None else lambda: rules)
+        for _ in range(2):
+            books.take_in([("swarm-builder-001", report)])
+        found = ledger.task(task)
+        assert len(ledger.attempts(task)) == 1
+    assert found is not None
+    return found
+
+
+def rules(merge: Merge = Merge.SQUASH, retries: int = 0, review: Review = Review.NONE) -> Rules:
+    roles = {"builder": RoleRules(retries=retries, retry_seconds=60.0)}
+    return Rules((), (), roles, landing=LandingRules(merge=merge, review=review))
+
+
+def test_a_report_taken_in_at_the_stop_is_decided_by_the_rules(places: Places) -> None:
+    """As the coordinator would have: by its own word, its role's, the repository's."""
+    kept = taken_in(places, rules(Merge.NONE), DONE)
+    assert (kept.state, kept.result) == (TaskState.DONE, TaskResult.BRANCH)
+    own = taken_in(places, rules(), DONE, NewTask("x", role="builder", merge=Merge.NONE))
+    assert (own.state, own.result) == (TaskState.DONE, TaskResult.BRANCH)
+    assert taken_in(places, rules(), DONE).state is TaskState.LANDING
+    assert taken_in(places, rules(review=Review.HUMAN), DONE).state is TaskState.REVIEW
+    again = taken_in(places, rules(retries=1), FAILED)
+    assert (again.state, again.retries) == (TaskState.QUEUED, 1), "once, however often it is told"
+    assert again.not_before is not None
+    assert taken_in(places, rules(), FAILED).state is TaskState.FAILED
+
+
+def test_without_rules_a_report_taken_in_is_left_for_the_coordinator(places: Places) -> None:
+    undecided = taken_in(places, None, DONE)
+    assert (undecided.state, undecided.approved) == (TaskState.LANDING, None)
+    assert taken_in(places, None, FAILED).state is TaskState.FAILED

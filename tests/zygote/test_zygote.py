@@ -19,6 +19,7 @@ from swarm.sandbox import kernel
 from swarm.wire import lifeline
 from swarm.wire.framing import LineBuffer
 from swarm.wire.spawn import Forked, ForkFailed, FromZygote, ServiceSpec, ZygoteReady
+from swarm.zygote import main as zygote_main
 from swarm.zygote.port import Zygote
 from swarm.zygote.process import become_subreaper
 
@@ -137,6 +138,14 @@ async def test_a_hundred_forks_are_all_answered(supervisor: Supervisor) -> None:
 async def test_a_spec_too_large_is_refused_before_it_is_sent(supervisor: Supervisor) -> None:
     with pytest.raises(SpawnError, match="shorten its role's prompt"):
         supervisor.fork(1, filler="x" * 300_000)
+
+
+def test_its_children_leave_no_half_written_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr("swarm.zygote.warm.warm_up", lambda: None)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    zygote_main._preload(tls=False)
+    assert sys.dont_write_bytecode
 
 
 def test_it_imports_no_threads_before_it_forks() -> None:

@@ -129,7 +129,7 @@ class Conductor:
         self._take_back(float("inf"))
         write_settings(self._stage, self._options.size)
         end = time.monotonic() + CALM_SECONDS
-        orders = [("swarm", "scale", str(self._options.size.agents)), ("swarm", "resume"),
+        orders = [self._options.size.scale(), ("swarm", "resume"),
                   ("swarm", "reload")]  # fmt: skip
         while time.monotonic() < end:
             self._turn()

@@ -18,7 +18,7 @@ from swarm.cli.storm.work import Piece
 from swarm.config.places import Places
 from swarm.core.model import RemarkKind, Review, TaskKind, TaskState
 from swarm.errors import GitError
-from swarm.ledger import Ledger
+from swarm.ledger import Attempt, Ledger
 from swarm.ledger.records import NEEDS_REVISION, Remark
 
 _COMMIT = re.compile(rb"\b([0-9a-f]{40})\b")
@@ -42,11 +42,11 @@ def hub_of(places: Places) -> Path | None:
     return found[0] if found else None
 
 
-def commits_kept(hub: Path | None) -> frozenset[str]:
-    """Every commit that a reference of the hub reaches."""
+def commits_kept(hub: Path | None, besides: Sequence[str] = ()) -> frozenset[str]:
+    """Every commit that a reference of the hub, or one of the commits ``besides``, reaches."""
     if hub is None:
         return frozenset()
-    listed = git(hub, "rev-list", "--all")
+    listed = git(hub, "rev-list", "--all", *besides)
     if listed.returncode != 0:
         raise GitError(f"{hub} cannot be read: {listed.stderr.decode(errors='replace')}", "")
     return frozenset(listed.stdout.decode().split())
@@ -72,24 +72,35 @@ def tasks_seen(
     pieces: Mapping[str, Piece],
     cancelled: Iterable[str],
     broken: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    *,
+    cleaned: bool = False,
 ) -> list[TaskSeen]:
     """Every task of the storm with its attempts, and the files on its branch.
 
-    ``broken``: by task, what it was after and was to be skipped for.
+    ``broken``: by task, what it was after and was to be skipped for.  ``cleaned``: its branch may
+    be gone, so that the commit it had at last is looked at.
     """
     by_person = set(cancelled)
     found = []
     wanted: list[tuple[str, str]] = []
-    rows = [(task, piece) for one, piece in pieces.items() if (task := ledger.task(one))]
-    for task, piece in rows:
-        wanted += [(task.branch or "", path) for path, _ in piece.files]
+    rows = [
+        (task, piece, ledger.attempts(one))
+        for one, piece in pieces.items()
+        if (task := ledger.task(one))
+    ]
+    where = {
+        task.id: _last_tip(attempts) if cleaned else f"refs/heads/{task.branch}"
+        for task, _, attempts in rows
+    }
+    for task, piece, _ in rows:
+        wanted += [(where[task.id], path) for path, _ in piece.files]
     held = files_of(hub_of(stage.places), wanted)
-    for task, piece in rows:
+    for task, piece, tried in rows:
         attempts = tuple(
             AttemptSeen(a.n, a.fence, a.agent, a.outcome, a.started_at, a.ended_at, a.reason)
-            for a in ledger.attempts(task.id)
+            for a in tried
         )
-        files = {path: held.get((task.branch or "", path)) for path, _ in piece.files}
+        files = {path: held.get((where[task.id], path)) for path, _ in piece.files}
         over = (TaskState.FAILED, TaskState.CANCELLED)
         reviews = ledger.reviews(task.id) if piece.review is Review.AGENT else []
         found.append(
@@ -113,6 +124,11 @@ def tasks_seen(
     return found
 
 
+def _last_tip(attempts: Sequence[Attempt]) -> str:
+    """The commit its branch had after the last attempt of which that is known."""
+    return next((one.tip for one in reversed(attempts) if one.tip), "refs/heads/")
+
+
 def asked_for_more(remarks: Iterable[Remark]) -> int:
     """How often another attempt was asked for."""
     return sum(
@@ -125,10 +141,10 @@ def asked_for_more(remarks: Iterable[Remark]) -> int:
 def files_of(
     hub: Path | None, wanted: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], str | None]:
-    """What ``(branch, path)`` holds in the hub, ``None`` for nothing; one run of git."""
+    """What ``(reference or commit, path)`` holds in the hub, ``None`` for nothing."""
     if hub is None or not wanted:
         return dict.fromkeys(wanted)
-    asked = "".join(f"refs/heads/{branch}:{path}\n" for branch, path in wanted)
+    asked = "".join(f"{where}:{path}\n" for where, path in wanted)
     done = subprocess.run(
         ["git", f"--git-dir={hub}", "cat-file", "--batch"],
         input=asked.encode(),
@@ -191,12 +207,21 @@ def check_leavings(stage: Stage, home_id: str) -> list[Violation]:
         for folder in (stage.places.home, stage.workspaces)
         for name in _LEAVINGS
         for path in folder.rglob(name)
-        if "objects" not in path.parts
+        if "objects" not in path.parts and not _may_lie(path)
     ]
     found += [str(path.relative_to(stage.root)) for path in stage.workspaces.iterdir()]
     if home_id and CGROUPS.is_dir():
         found += [str(path) for path in CGROUPS.rglob(f"*{home_id}*") if path.is_dir()]
     return [Violation(rule, f"{name} is left") for name in sorted(set(found))]
+
+
+def _may_lie(path: Path) -> bool:
+    """What stays by design: a file that clean-ups lock, and locks of git's that were killed.
+
+    The latter go when their reference is next to be moved.
+    """
+    dead = path.suffix == ".lock" and "hub" in path.parts and "refs" in path.parts
+    return dead or path.name == "clean.lock"
 
 
 def check_tracebacks(places: Places) -> list[Violation]:

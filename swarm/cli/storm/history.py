@@ -105,18 +105,22 @@ def landed_notes(hub: Path | None) -> dict[str, dict[str, str]]:
 # -- the target -----------------------------------------------------------------------------------
 
 
-def target_of(stage: Stage, hub: Path | None, pieces: Iterable[Piece]) -> Target:
+def target_of(
+    stage: Stage, hub: Path | None, pieces: Iterable[Piece], *, cleaned: bool = False
+) -> Target:
     """The target after the last stop, each commit of its own line put to the check."""
     if hub is None or read_ref(str(hub), f"refs/heads/{TARGET}") is None:
         return Target((), {}, {}, ())
-    wanted = [(TARGET, path) for piece in pieces for path, _ in piece.files]
-    held = files_of(hub, [*wanted, (TARGET, SHARED)])
+    ref = f"refs/heads/{TARGET}"
+    wanted = [(ref, path) for piece in pieces for path, _ in piece.files]
+    held = files_of(hub, [*wanted, (ref, SHARED)])
     line = _lines(hub, "rev-list", "--first-parent", "--reverse", TARGET)
     return Target(
         commits=frozenset(_lines(hub, "rev-list", TARGET)),
         arrived=_arrived(hub),
         files={path: content for (_, path), content in held.items()},
-        lines=frozenset((held[TARGET, SHARED] or "").splitlines()),
+        lines=frozenset((held[ref, SHARED] or "").splitlines()),
+        cleaned=cleaned,
         refused=_refused(stage, hub, line),
     )
 
@@ -187,12 +191,15 @@ def plan_steps(ledger: Ledger, notes: Notes) -> list[tuple[str, list[Step], bool
 
 
 def find_dropped(stage: Stage, ledger: Ledger, notes: Notes) -> list[Violation]:
-    """Which task each drop became; they are pieces from then on."""
+    """Which task each drop became; they are pieces from then on.
+
+    By what they ask for, as no two ask for the same and their folders may be gone.
+    """
+    names = {piece.prompt.strip(): name for name, piece in notes.drops.items()}
     found: dict[str, list[str]] = defaultdict(list)
     for task in ledger.tasks(limit=1_000_000):
-        if task.folder:
-            for path in (Path(task.folder) / "input").glob("*"):
-                found[path.name].append(task.id)
+        if task.folder and (name := names.get(ledger.prompt(task.id).strip())) is not None:
+            found[name].append(task.id)
     wrong = [
         Violation(DROPS, f"{name} has become {len(found.get(name, ()))} tasks: {found.get(name)}")
         for name in notes.drops

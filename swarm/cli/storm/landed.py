@@ -37,6 +37,8 @@ class Target:
     """Path → content at its tip, of the paths that were asked for."""
     lines: Collection[str]
     """Of :data:`SHARED` at its tip."""
+    cleaned: bool = False
+    """References to what has landed may be gone with their branches."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Commits on its first-parent line that the check refuses, and what it said."""
 
@@ -82,7 +84,7 @@ def _merged(task: Moved, target: Target) -> list[str]:
     if len(arrived) != 1:
         found.append(f"{len(arrived)} commits of the target are its: {[a.id for a in arrived]}")
     stands = {commit for commit, landed in task.notes.items() if landed in target.commits}
-    if stands != {task.tip}:
+    if stands != {task.tip} and (stands or not target.cleaned):
         found.append(f"refs/agentctl/landed says that {sorted(stands)} landed, not {task.tip}")
     if task.landed is None or task.landed not in target.commits:
         found.append(f"the target does not hold {task.landed}, which it landed as")

@@ -45,6 +45,10 @@ class Notes:
     drops: dict[str, Piece] = field(default_factory=dict)
     """By name in the inbox."""
     plans: list[PlanNote] = field(default_factory=list)
+    announced: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By task: commits that its sessions said, in logs that may be gone by now."""
+    cleaned: bool = False
+    """Whether branches, logs and folders of ended tasks may be gone."""
     answers: dict[str, str] = field(default_factory=dict)
     """By task: what the outsider answered under a lease that was its own."""
     done: Counter[str] = field(default_factory=Counter)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from swarm.cli.demonstration.stage import Stage
-from swarm.cli.storm.evidence import hub_of
+from swarm.cli.storm.evidence import commits_announced, hub_of
 from swarm.cli.storm.fleet import Fleet, Said
 from swarm.cli.storm.hands import Held, Scene, Victim, choose
 from swarm.cli.storm.invariants import Harm
@@ -45,9 +45,9 @@ class People:
                 write_settings(self.stage, Size(size.agents, size.max_active + round(2 * pick)))
                 self._run(disturbance, "swarm", "reload")
             case Way.SCALE:
-                self._run(
-                    disturbance, "swarm", "scale", str(max(2, size.agents - 2 + int(pick * 5)))
-                )
+                more = int(pick * 10) % 5 - 2
+                number = ("swarm", "scale", str(max(2, size.agents + more)))
+                self._run(disturbance, *(number if pick < 0.5 else size.scale(more)))
             case Way.UPGRADE:
                 self._run(disturbance, "swarm", "upgrade")
             case Way.PAUSE:
@@ -58,6 +58,8 @@ class People:
                 return self._cancel(disturbance)
             case Way.COMMIT:
                 self.tell(f"{disturbance.action}: {self.person.commit()}")
+            case Way.CLEAN:
+                self._clean(disturbance)
             case Way.HOLD:
                 return self._hold(disturbance)
             case Way.RESTART | Way.END_SESSION:
@@ -68,6 +70,14 @@ class People:
 
     def _resume(self) -> None:
         self.fleet.run("swarm", "resume", then=self.heard)
+
+    def _clean(self, disturbance: Disturbance) -> None:
+        """All that may go; the logs are read before they do."""
+        found = commits_announced(self.stage.places, list(self.notes.pieces))
+        for task, ones in found.items():
+            self.notes.announced[task] = self.notes.announced.get(task, frozenset()) | ones
+        self.notes.cleaned = True
+        self._run(disturbance, "clean", "--older-than", "0")
 
     def _hold(self, disturbance: Disturbance) -> Held | bool:
         hub = hub_of(self.stage.places)

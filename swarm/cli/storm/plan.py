@@ -66,6 +66,8 @@ class Way(StrEnum):
     END_SESSION = "kill-session"
     COMMIT = "commit"
     """A person commits on the source's target."""
+    CLEAN = "clean"
+    """Everything is removed that may go."""
     HOLD = "hold the target"
     """Somebody else's git holds the hub's target."""
 
@@ -131,6 +133,7 @@ ACTIONS = (
     Action(Kind.PEOPLE, Target.DAEMON, Way.RESTART),
     Action(Kind.PEOPLE, Target.SESSION, Way.END_SESSION),
     Action(Kind.PEOPLE, Target.FLEET, Way.COMMIT, weight=2),
+    Action(Kind.PEOPLE, Target.FLEET, Way.CLEAN),
     Action(Kind.PEOPLE, Target.LANDER, Way.HOLD, shortest=0.5, longest=7.0),
 )
 """All of them.  ``weight`` is how often one is in a deck."""

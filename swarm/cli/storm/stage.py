@@ -52,6 +52,19 @@ class Size:
         """Half of the agents may be active at once."""
         return cls(agents, max(2, agents // 2))
 
+    @property
+    def roles(self) -> dict[str, int]:
+        """How many agents each role has: all but two are builders."""
+        return {"builder": self.agents - 2, HASTY: 1, "auditor": 1}
+
+    def scale(self, more: int = 0) -> tuple[str, ...]:
+        """The command that makes the fleet so large, with ``more`` builders, one at least.
+
+        Role by role: where one number has cost a role its last agent, no number brings it back.
+        """
+        roles = {**self.roles, "builder": max(1, self.roles["builder"] + more)}
+        return "swarm", "scale", *(f"{role}={count}" for role, count in roles.items())
+
 
 def set_stage(size: Size) -> Stage:
     """Make a stage in the temporary directory.
@@ -78,11 +91,7 @@ def write_settings(stage: Stage, size: Size) -> None:
     settings = {
         "version": 1,
         "workspace_base": str(stage.workspaces),
-        "agents": [
-            {"role": "builder", "count": size.agents - 2},
-            {"role": HASTY, "count": 1},
-            {"role": "auditor", "count": 1},
-        ],
+        "agents": [{"role": role, "count": count} for role, count in size.roles.items()],
         "chat": {"listen": "127.0.0.1:0"},
         "limits": {
             "max_active": size.max_active,

@@ -28,7 +28,7 @@ from swarm.cli.storm.report import Report, counted_attempts, counted_sorts, coun
 from swarm.cli.storm.stage import OBJECTS, fingerprint
 from swarm.cli.storm.watch import Watch
 from swarm.cli.storm.work import REVIEW_PIECE, Piece
-from swarm.core.model import OnFailed, Review
+from swarm.core.model import OnFailed, Review, TaskResult
 from swarm.ledger import Ledger
 
 _TEARS = ("kill supervisor", "fill disk supervisor")
@@ -53,9 +53,13 @@ def judge(
     reviews = _reviews(ledger, notes.pieces)
     steps = history.plan_steps(ledger, notes)
     every = {**notes.pieces, **dict.fromkeys(reviews, REVIEW_PIECE)}
-    tasks = evidence.tasks_seen(stage, ledger, every, notes.cancelled, _broken(steps))
+    tasks = evidence.tasks_seen(
+        stage, ledger, every, notes.cancelled, _broken(steps), cleaned=notes.cleaned
+    )
     announced = evidence.commits_announced(stage.places, notes.pieces)
-    lost = judge_commits(announced, evidence.commits_kept(hub))
+    for one, ones in notes.announced.items():
+        announced[one] = announced.get(one, frozenset()) | ones
+    lost = judge_commits(announced, evidence.commits_kept(hub, _landed_tips(ledger, notes)))
     violations = [
         *watch.violations,
         *judge_tasks(tasks, notes.harms),
@@ -95,8 +99,16 @@ def judge(
     )
 
 
+def _landed_tips(ledger: Ledger, notes: Notes) -> list[str]:
+    """What has landed, branch by branch: it may have been cleaned away as such."""
+    tasks = [task for one in notes.pieces if (task := ledger.task(one)) is not None]
+    merged = TaskResult.MERGED
+    return [task.tip for task in tasks if notes.cleaned and task.result is merged and task.tip]
+
+
 def _landing(stage: Stage, ledger: Ledger, notes: Notes, hub: Path | None) -> list[Violation]:
-    target = history.target_of(stage, hub, notes.pieces.values())
+    pieces = notes.pieces.values()
+    target = history.target_of(stage, hub, pieces, cleaned=notes.cleaned)
     here, there = history.tips_now(stage, hub)
     return [
         *judge_landings(history.moved(ledger, notes.pieces, hub), target),
