@@ -218,7 +218,8 @@ def _repo(repo: Mapping[str, object]) -> _Found:
     if isinstance(publish, str):
         filled = publish.replace("{target}", "main")
         if "{" in filled or "}" in filled or not _BRANCH.match(filled):
-            yield ("publish",), f"{shown(publish)} is no branch name; only {{target}} is filled in"
+            remedy = "only {target} is filled in" if publish.strip() else "null publishes nothing"
+            yield ("publish",), f"{shown(publish)} is no branch name; {remedy}"
 
 
 def _runtimes(runtimes: Mapping[str, object]) -> _Found:

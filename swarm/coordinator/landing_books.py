@@ -126,18 +126,16 @@ class LandingBooks:
     def settle(self, effect: SettleLanding) -> LandingSettled:
         """What a landing came to."""
         what, verdict, ledger = effect.what, effect.verdict, self._ledger
-        state: TaskState | None = None
         match verdict:
             case Landed(commit=commit, merged=merged):
-                state = ledger.landed(what.task, what.tip, commit, noop=not merged)
+                ledger.landed(what.task, what.tip, commit, noop=not merged)
             case SentBack(kind=kind, text=text):
                 task = ledger.task(what.task)
                 way = UNDECIDED if task is None else self.way(task)
-                state = ledger.sent_back(what.task, what.tip, kind, text, way)
+                ledger.sent_back(what.task, what.tip, kind, text, way)
             case _:
-                asked = ledger.needs_person(what.task, what.tip, f"cannot land: {verdict.reason}")
-                state = TaskState.NEEDS_HUMAN if asked else None
-        return LandingSettled(what, state)
+                ledger.needs_person(what.task, what.tip, f"cannot land: {verdict.reason}")
+        return LandingSettled(what)
 
     def note(self, effect: NoteLanding) -> None:
         """Why it has not landed yet."""

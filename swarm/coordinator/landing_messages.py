@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.coordinator.landings import ToLand
-from swarm.core.model import TaskState
 from swarm.landing.model import Verdict
 from swarm.wire.work import Answer, Approve, Reject
 
@@ -41,10 +40,9 @@ class LandingEnded:
 
 @dataclass(frozen=True, slots=True)
 class LandingSettled:
-    """The ledger has it; ``state`` ``None``: the task was moved meanwhile, nothing changed."""
+    """The ledger has it, or the task was moved meanwhile and nothing changed."""
 
     what: ToLand
-    state: TaskState | None
 
 
 @dataclass(frozen=True, slots=True)

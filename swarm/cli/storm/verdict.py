@@ -56,9 +56,7 @@ def judge(
     tasks = evidence.tasks_seen(
         stage, ledger, every, notes.cancelled, _broken(steps), cleaned=notes.cleaned
     )
-    announced = evidence.commits_announced(stage.places, notes.pieces)
-    for one, ones in notes.announced.items():
-        announced[one] = announced.get(one, frozenset()) | ones
+    announced = _announced(stage, notes)
     lost = judge_commits(announced, evidence.commits_kept(hub, _landed_tips(ledger, notes)))
     violations = [
         *watch.violations,
@@ -97,6 +95,14 @@ def judge(
         violations=tuple(violations),
         home=str(stage.root) if violations else "",
     )
+
+
+def _announced(stage: Stage, notes: Notes) -> dict[str, frozenset[str]]:
+    """The commits each session told of, by task: in its log, and what was noted of it earlier."""
+    announced = dict(evidence.commits_announced(stage.places, notes.pieces))
+    for one, ones in notes.announced.items():
+        announced[one] = announced.get(one, frozenset()) | ones
+    return announced
 
 
 def _landed_tips(ledger: Ledger, notes: Notes) -> list[str]:
