@@ -143,7 +143,8 @@ class FleetMachine(RuleBasedStateMachine):
             case fx.CleanUp():
                 assert not self.cleaner, "two clean-ups at once"
                 assert not self.stopping, "a clean-up on the way down"
-                assert self.fleet.agents, "a clean-up before anybody knows its workspace"
+                nobody = not any(self.fleet.wanted.values())  # scaled to none while it came up
+                assert self.fleet.agents or nobody, "a clean-up before anybody knows its workspace"
                 self.cleaner = True
             case (
                 fx.TellLost(task=task, fence=fence)
@@ -537,6 +538,8 @@ def walk(seed: int, steps: int = 60) -> None:
         (1, lambda: machine.order(pick(), flip())),
         (2, lambda: machine.time_passes(dice.choice([0.1, 1.0, 6.0, 40.0]), flip())),
         (2, lambda: machine.tidying is not None and machine.tidied()),
+        (1, lambda: machine.disk_is(dice.choice([0.0, 1e6, None]))),
+        (1, lambda: machine.cleaner and machine.cleaned_up(dice.choice([0.0, 1e6, None]))),
         (1, lambda: machine.stopping or machine.stop(dice.randrange(10), flip(), None)),
     ]  # fmt: skip
     choices = [move for weight, move in moves for _ in range(weight)]

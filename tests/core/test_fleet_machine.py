@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from swarm.core import (
     fleet_agents,
+    fleet_disk,
     fleet_lives,
     fleet_orders,
     fleet_quota,
@@ -157,6 +158,17 @@ def a_probes_tree_is_left_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fleet_lives, "prober_died", lambda _fleet, _name: None)
 
 
+def clean_up_comes_before_the_agents(patch: pytest.MonkeyPatch) -> None:
+    honest = fleet_disk.settle
+
+    def settle(state: fleet_state.FleetState) -> None:
+        known, state.started_daemons = state.started_daemons, True
+        honest(state)
+        state.started_daemons = known
+
+    patch.setattr(fleet_disk, "settle", settle)
+
+
 MUTANTS: tuple[Plant, ...] = (
     gate_counts_one_less,
     assignment_of_anybody_counts,
@@ -174,6 +186,7 @@ MUTANTS: tuple[Plant, ...] = (
     the_parked_are_open,
     anybody_probes,
     a_probes_tree_is_left_alone,
+    clean_up_comes_before_the_agents,
 )
 
 
