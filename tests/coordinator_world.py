@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swarm.coordinator import messages as m
 from swarm.coordinator import offers
@@ -23,7 +24,7 @@ from swarm.coordinator.state import (
 )
 from swarm.core.matching import fits, needs_of
 from swarm.core.model import AgentState, Outcome, TaskState, is_outsider_id
-from swarm.ledger import SqliteLedger
+from swarm.ledger import NewTask, SqliteLedger
 from swarm.wire.lifeline import AgentFact, Assigned, Finished, Revoke, Work
 from swarm.wire.work import Assign, Claim, TaskAvailable, TaskDone, TaskRef, Unclaim, WorkMessage
 
@@ -89,7 +90,8 @@ class World:
         self.do(m.RulesAre((ME,), ()))
         self.do(m.Online(True))
         facts = tuple(agent.fact for agent in self.agents.values())
-        self.do(m.SnapshotTaken(facts, tuple(reports), tuple(self.ledger.holders())))
+        holders, retried = tuple(self.ledger.holders()), self.books.retried(facts)
+        self.do(m.SnapshotTaken(facts, tuple(reports), holders, retried))
         self.slots()
 
     # -- what happens
@@ -304,6 +306,10 @@ class World:
         idle = idle_agents(self.state)
         queues = self.ledger.waiting_queues()
         for task in (task for queue in queues for task in self.ledger.ready([queue.id], 100)):
+            lease = self.state.leases.get(task.id)
+            if lease is not None and isinstance(lease.phase, Revoked):
+                assert lease.expires > self.now, "an end that is waited for longer than its term"
+                continue  # retried while its session was being ended
             able = [a for a in idle if not fits(takes_of(self.state, a.role), needs_of(task))]
             offer = self.state.offers.get(task.id)
             if offer is not None and hopeless(self.state, offer):
@@ -314,3 +320,38 @@ class World:
 
     def waiting(self) -> list[str]:
         return [task.id for task in self.ledger.tasks([TaskState.QUEUED])]
+
+
+# -- what tests ask of it -------------------------------------------------------------------------
+
+
+def add(world: World, **more: Any) -> str:
+    task = world.ledger.submit(NewTask("do it", **more))
+    world.do(m.Poked())
+    return task
+
+
+def running(world: World) -> tuple[str, Any]:
+    """One task in the hands of one agent."""
+    agent = world.agent()
+    task = add(world)
+    world.start_all()
+    return task, agent
+
+
+def state(world: World, task: str) -> TaskState:
+    found = world.ledger.task(task)
+    assert found is not None
+    return found.state
+
+
+def said(world: World, kind: type[WorkMessage]) -> list[Any]:
+    return [message for message in world.said if isinstance(message, kind)]
+
+
+def heard(world: World, sender: str, message: WorkMessage, **more: Any) -> None:
+    world.do(m.Heard(sender, message, more.pop("msg_id", "m-9"), **more))
+
+
+def revoked(world: World) -> list[Revoke]:
+    return [line for line in world.told if isinstance(line, Revoke)]

@@ -81,9 +81,15 @@ class FleetMachine(RuleBasedStateMachine):
 
     def do(self, event: e.Event) -> None:
         for effect in self.fleet.handle(event, self.now, 0.5):
-            self._check(effect, event)
+            self._check(effect)
 
-    def _check(self, effect: fx.Effect, event: e.Event) -> None:  # noqa: C901 - one case an effect
+    def _check(self, effect: fx.Effect) -> None:
+        self._check_lives(effect)
+        self._check_work(effect)
+        self._check_tidying(effect)
+        self._check_told(effect)
+
+    def _check_lives(self, effect: fx.Effect) -> None:
         match effect:
             case Spawn(name=name):
                 assert name not in self.asked, "a second spawn while one is outstanding"
@@ -101,6 +107,11 @@ class FleetMachine(RuleBasedStateMachine):
                 if name == "coordinator":
                     held = self.granted.keys() & self.alive.keys()
                     assert not held, "the coordinator left before the last report"
+            case _:
+                pass
+
+    def _check_work(self, effect: fx.Effect) -> None:
+        match effect:
             case fx.Grant(name=name, task=task, fence=fence, work=work):
                 assert self.asking.pop(name, None) == (task, fence), "granted what nobody asked for"
                 if work is not None:
@@ -131,6 +142,11 @@ class FleetMachine(RuleBasedStateMachine):
                 self.parked.add(scope)
             case fx.DropPause(scope=scope):
                 self.parked.discard(scope)
+            case _:
+                pass
+
+    def _check_tidying(self, effect: fx.Effect) -> None:
+        match effect:
             case fx.CleanTree(name=name):
                 assert name not in self.cleaning
                 assert name not in self.alive
@@ -146,6 +162,11 @@ class FleetMachine(RuleBasedStateMachine):
                 nobody = not any(self.fleet.wanted.values())  # scaled to none while it came up
                 assert self.fleet.agents or nobody, "a clean-up before anybody knows its workspace"
                 self.cleaner = True
+            case _:
+                pass
+
+    def _check_told(self, effect: fx.Effect) -> None:
+        match effect:
             case (
                 fx.TellLost(task=task, fence=fence)
                 | fx.TellReported(report=Report(task=task, fence=fence))

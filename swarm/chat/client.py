@@ -8,7 +8,6 @@ Asked ``once`` it gives up instead, with one clear line.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -17,16 +16,15 @@ from types import TracebackType
 from typing import TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import broadcast
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from swarm.chat.connecting import Lost, Unreachable, backed_up, meaning_of, opened
 from swarm.chat.keys import Clock
-from swarm.chat.tempered import TemperedConnection
+from swarm.chat.mailbox import Mailbox
 from swarm.errors import BadMessage, ChatError
 from swarm.spawner.identity import Identity
 from swarm.wire.address import ChatAddress, read_address
-from swarm.wire.agentchat import frames
 from swarm.wire.agentchat import session as wire
 from swarm.wire.agentchat.seen import Seen
 from swarm.wire.pacing import STATUS, Pacer
@@ -35,15 +33,8 @@ FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
 """Seconds before a reconnect; each failure doubles the wait, a joined channel resets it."""
 CANCEL_AGAIN_SECONDS = 0.2
-OPEN_SECONDS = 10.0
-CLOSE_SECONDS = 2.0
-PING_SECONDS = 60.0
-MAX_EVENTS = 10_000
-MAX_EVENT_CHARACTERS = 16 * 1024 * 1024
-"""Events not taken yet, and what was said in them; then reading stops until they are."""
 REFUSED_MS = 300_000
 """So long nothing is said where the server lets us only read and does not say until when."""
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PER_MESSAGE = frozenset({"INVALID_MSG", "NOT_INVITED", "CHANNEL_NOT_FOUND", "AGENT_NOT_FOUND"})
 """Refusals of one message: sending it again would not help."""
 
@@ -57,10 +48,6 @@ class Disconnected:
 
 
 ClientEvent: TypeAlias = wire.ChatEvent | Disconnected
-
-
-class _Lost(Exception):
-    """One connection is over; another may do better."""
 
 
 def backoff(failures: int, chance: float) -> float:
@@ -108,11 +95,7 @@ class ChatClient:
         self._failures = 0
         self._held_until: int | None = None
         self._failure: ChatError | None = None
-        self._events: asyncio.Queue[ClientEvent | None] = asyncio.Queue(MAX_EVENTS)
-        self._unheard = 0
-        """Characters of messages in ``_events``."""
-        self._taken = asyncio.Event()
-        self._listening = True
+        self._events: Mailbox[ClientEvent] = Mailbox(_weight)
         self._wake = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._in_channel = asyncio.Event()
@@ -180,7 +163,7 @@ class ChatClient:
         """Send at once what may be sent now; without it that is done a moment later."""
         socket, session = self._socket, self._session
         # While the writer waits for a peer that reads slowly, nothing may overtake it.
-        if socket is not None and session is not None and not _backed_up(socket):
+        if socket is not None and session is not None and not backed_up(socket):
             for text in self._to_send(session, self._clock()):
                 broadcast([socket], text)
 
@@ -241,31 +224,25 @@ class ChatClient:
         client asked ``once`` fails.
         """
         while True:
-            event = await self._events.get()
+            event = await self._events.take()
             if event is None:
                 if self._runner is not None:
                     await self._runner  # raises what nobody foresaw
                 if self._failure is not None:
                     raise self._failure
                 return
-            self._unheard -= _weight(event)
-            self._taken.set()
             yield event
 
     def ignore_events(self) -> None:
         """Nobody will take events: do not keep them."""
-        self._listening = False
-        while not self._events.empty():
-            self._events.get_nowait()
-        self._unheard = 0
-        self._taken.set()
+        self._events.refuse()
 
     # -- the connection -------------------------------------------------------------------------
 
     async def _run(self) -> None:
         try:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(_Lost),
+                retry=retry_if_exception_type(Lost),
                 wait=self._wait_before_retry,
                 before_sleep=self._tell_lost,
                 reraise=True,
@@ -279,23 +256,24 @@ class ChatClient:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(ended)
-            if not self._events.full():
-                self._events.put_nowait(None)
+            self._events.end()
 
     def _wait_before_retry(self, _state: RetryCallState) -> float:
         return self._wait(self._failures)
 
     async def _tell_lost(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        await self._emit(Disconnected(str(error or "the connection was lost"), self._failures))
+        await self._events.put(
+            Disconnected(str(error or "the connection was lost"), self._failures)
+        )
 
     async def _one_connection(self) -> None:
-        """Connect, sign in, talk.  Ends by ``_Lost``, or ``ChatError`` when asked ``once``."""
+        """Connect, sign in, talk.  Ends by ``Lost``, or ``ChatError`` when asked ``once``."""
         try:
             socket = await self._connect()
             async with socket:
                 await self._talk(socket)
-        except _Lost as lost:
+        except Lost as lost:
             if self._once:
                 raise ChatError(f"{self._address.url}: {lost}", "try again later") from None
             raise
@@ -306,29 +284,15 @@ class ChatClient:
             self._failures += 1
 
     async def _connect(self) -> ClientConnection:
-        address = self._address
         try:
-            return await connect(
-                address.url,
-                compression=None,
-                max_size=frames.MAX_FRAME,
-                open_timeout=OPEN_SECONDS,
-                close_timeout=CLOSE_SECONDS,
-                ping_interval=PING_SECONDS,
-                ping_timeout=PING_SECONDS,
-                ssl=(self._tls or True) if address.secure else None,
-                proxy=None if address.host in LOOPBACK else True,
-                user_agent_header="agentctl-swarm",
-                create_connection=TemperedConnection,
-            )
-        except (OSError, WebSocketException, TimeoutError, EOFError) as error:
-            why = _one_line(error)
-            if self._once:
-                raise ChatError(
-                    f"cannot reach the chat server at {address.url}: {why}",
-                    "start it (agentctl swarm up, or agentctl chat serve) or correct the address",
-                ) from None
-            raise _Lost(f"cannot reach {address.url}: {why}") from error
+            return await opened(self._address, self._tls)
+        except Unreachable as error:
+            if not self._once:
+                raise
+            raise ChatError(
+                f"cannot reach the chat server at {self._address.url}: {error.why}",
+                "start it (agentctl swarm up, or agentctl chat serve) or correct the address",
+            ) from None
 
     async def _talk(self, socket: ClientConnection) -> None:
         identity = self._identity
@@ -349,7 +313,7 @@ class ChatClient:
                 group.create_task(self._read(socket, session))
                 group.create_task(self._write(socket, session))
         except ExceptionGroup as group:
-            raise _meaning_of(group) from None
+            raise meaning_of(group) from None
 
     async def _read(self, socket: ClientConnection, session: wire.ChatSession) -> None:
         while True:
@@ -407,22 +371,22 @@ class ChatClient:
                 self._refused(code, message)
             case _:
                 pass
-        await self._emit(event)
+        await self._events.put(event)
         self._end_if_over(event)
 
     def _end_if_over(self, event: wire.ChatEvent) -> None:
         """Some events are the connection's last, and say why."""
         match event:
             case wire.Displaced(reason=reason):
-                raise _Lost(f"the same identity signed in elsewhere ({reason})")
+                raise Lost(f"the same identity signed in elsewhere ({reason})")
             case wire.CannotAnswer(question=question):
-                raise _Lost(f"the server asks a question only a person can answer: {question}")
+                raise Lost(f"the server asks a question only a person can answer: {question}")
             case wire.PeerSilent():
-                raise _Lost("the server stopped answering")
+                raise Lost("the server stopped answering")
             case wire.Refused(code=code, message=message) if (
                 self._session is not None and self._session.over
             ):
-                raise _Lost(f"the server refused us: {message} ({code})")
+                raise Lost(f"the server refused us: {message} ({code})")
             case _:
                 return
 
@@ -455,43 +419,6 @@ class ChatClient:
         if future is not None and not future.done():
             future.set_result(None)
 
-    async def _emit(self, event: ClientEvent) -> None:
-        while self._listening and self._unheard > MAX_EVENT_CHARACTERS:
-            self._taken.clear()
-            await self._taken.wait()
-        if self._listening:
-            self._unheard += _weight(event)
-            await self._events.put(event)
-
 
 def _weight(event: ClientEvent) -> int:
     return len(event.content) if isinstance(event, wire.Said) else 0
-
-
-def _backed_up(socket: ClientConnection) -> bool:
-    """Whether what was sent before still waits for the peer to read."""
-    return socket.transport.get_write_buffer_size() > 0
-
-
-def _meaning_of(group: ExceptionGroup) -> Exception:
-    """Why reading and writing ended: what the server said counts more than the closed socket."""
-    told = group.subgroup(_Lost)
-    if told is not None:
-        return told.exceptions[0]
-    closed = group.subgroup(ConnectionClosed)
-    return _Lost(_one_line(closed.exceptions[0])) if closed is not None else group
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, ConnectionClosed):
-        closed = error.rcvd
-        if closed is None:
-            return "the connection broke"
-        return f"the server closed the connection: {closed.reason or 'no reason'} ({closed.code})"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {error.verify_message}"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return " ".join(str(error).split())[:300] or type(error).__name__

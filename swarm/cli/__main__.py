@@ -1,6 +1,6 @@
 """``python -m swarm.cli`` is ``agentctl``."""
 
-from swarm.cli.main import main
+from swarm.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,8 @@ from swarm.errors import UsageError
 from swarm.wire import control
 
 if TYPE_CHECKING:
+    from typing import Any
+
     _Text = click.ParamType[str]
     _Pair = click.ParamType[tuple[str, int]]
     _Whole = click.ParamType[int]
@@ -160,6 +162,19 @@ class Dollars(_Number):
         if not math.isfinite(amount):
             raise UsageError(f"{str(value)[:40]!r} is no sum of dollars", "give it as in 0.50")
         return checked_budget(Amount(usd=amount)).usd or 0.0
+
+
+class Number(click.FloatRange):
+    """A number in its bounds: not ``nan``, which lies in any, nor ``inf``, which no JSON holds."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fails as any wrong usage does for what is no finite number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def checked_budget(budget: Amount) -> Amount:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from swarm.cli.arguments import Number
 from swarm.cli.demonstration.stage import Stage, clear
 from swarm.cli.interruption import ended_by_signals, held_back, undisturbed
 from swarm.cli.screen import note, print_json, say
@@ -48,12 +49,12 @@ class Kinds(_Kinds):
 
 @click.command("chaos")
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed, the same storm.")
-@click.option("--minutes", type=click.FloatRange(0.1, MAX_SECONDS / 60), help="How long it rages.")
-@click.option("--seconds", type=click.FloatRange(1, MAX_SECONDS), help="The same, in seconds.")
+@click.option("--minutes", type=Number(0.1, MAX_SECONDS / 60), help="How long it rages.")
+@click.option("--seconds", type=Number(1, MAX_SECONDS), help="The same, in seconds.")
 @click.option("--agents", type=click.IntRange(3, 200), default=6, show_default=True)
 @click.option("--tasks", type=click.IntRange(min=1), help="At most so many; else a steady supply.")
 @click.option(
-    "--pace", type=click.FloatRange(0.1, 60), default=PACE, show_default=True,
+    "--pace", type=Number(0.1, 60), default=PACE, show_default=True,
     help="Seconds from one disturbance to the next.",
 )  # fmt: skip
 @click.option("--only", type=Kinds(), help=f"Of {', '.join(Kind)}; else all of them.")

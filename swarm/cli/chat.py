@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swarm.cli.arguments import Number
 from swarm.cli.control import ask, here, not_running
 from swarm.cli.screen import harmless_json, note, one_line, print_json, say, show_table
 from swarm.cli.settings import settings_or_defaults
@@ -81,7 +82,7 @@ def chat() -> None:
 )
 @click.option("--trust", metavar="ID", multiple=True, help="An agent id without rate limit.")
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True, max=10_000), default=1.0,
+    "--rate", type=Number(min=0, min_open=True, max=10_000), default=1.0,
     show_default=True, help="Messages a second an agent may send.",
 )  # fmt: skip
 def serve(
@@ -97,7 +98,7 @@ def serve(
         if not is_agent_id(agent):
             raise UsageError(f"{agent[:80]!r} is no agent id", "an id has 16 hex digits")
     where = listen or settings_or_defaults(here()).chat.listen
-    host, port = read_listen(where)
+    host, port = _given(read_listen, where)
     asyncio.run(_serve(host, port, channels, tuple(bare_id(a) for a in trust), rate))
 
 
@@ -121,7 +122,7 @@ async def _serve(
 @chat.command("send")
 @_options
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True,
+    "--timeout", type=Number(min=0, min_open=True), default=90.0, show_default=True,
     metavar="SECONDS", help="Longest wait for the echo.",
 )  # fmt: skip
 @click.argument("text", nargs=-1, required=True)
@@ -131,7 +132,7 @@ def send(url: str | None, channel: str | None, timeout: float, text: tuple[str, 
     content = words.strip()
     if not content:
         raise UsageError("there is nothing to send", "give a text, or - and standard input")
-    if len(content.encode("utf-8", "replace")) > MAX_CONTENT:
+    if len(content.encode()) > MAX_CONTENT:
         raise UsageError(f"the message is longer than {MAX_CONTENT} bytes", "send less at once")
 
     async def told(client: ChatClient) -> None:
@@ -297,6 +298,14 @@ def who(url: str | None, channel: str | None, as_json: bool, identify: bool) -> 
     show_table(("NAME", "ID", "PRESENCE", "STATUS"), rows)
 
 
+def _given(read: Callable[[str], _T], text: str) -> _T:
+    """What ``read`` makes of an address; a wrong one is wrong usage, not a server's refusal."""
+    try:
+        return read(text)
+    except ChatError as error:
+        raise UsageError(error.what, error.remedy) from None
+
+
 def _with_client(
     url: str | None,
     channel: str | None,
@@ -312,7 +321,7 @@ def _with_client(
     places = here()
     settings = settings_or_defaults(places)
     address = url or chat_address(places, settings)
-    read_address(address)  # a bad one is told before an identity is made
+    _given(read_address, address)  # a bad one is told before an identity is made
     identity = load_or_create(places.operator_identity, OPERATOR) if operator else None
 
     async def run() -> _T:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swarm.cli.arguments import Number
 from swarm.cli.control import ask, here
 from swarm.cli.lock import is_locked
 from swarm.cli.screen import note, one_line, print_json, say
@@ -31,7 +32,7 @@ PATIENCE = 5.0
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @click.option(
     "--older-than",
-    type=click.FloatRange(0, 36500),
+    type=Number(0, 36500),
     metavar="DAYS",
     help="Instead of every number of days under 'keep'; 0 is all that may go.",
 )

@@ -26,7 +26,7 @@ def hub_of(places: Places, task: Task) -> Path | None:
     if task.branch is None or not places.hub.is_dir():
         return None
     for hub in sorted(places.hub.iterdir()):
-        if hub.is_dir() and work_ref(hub, task.branch) is not None:
+        if hub.is_dir() and work_ref(hub, task) is not None:
             return hub
     return None
 
@@ -41,13 +41,22 @@ def hub_with(places: Places, commit: str) -> Path | None:
     return None
 
 
-def work_ref(hub: Path, branch: str) -> str | None:
-    """The reference that holds a task's branch: itself, or what a clean-up saved it as."""
-    if has_branch(hub, branch):
-        return f"refs/heads/{branch}"
-    saved = f"{SALVAGE}{branch}"
-    done = git(hub, "rev-parse", "--verify", "--quiet", "--end-of-options", saved)
-    return saved if done.returncode == 0 else None
+def work_ref(hub: Path, task: Task) -> str | None:
+    """The reference that holds a task's branch: itself, or what a clean-up saved it as.
+
+    A second clean-up, after a retry, saved it beside what the first one had saved.
+    """
+    if task.branch is None:
+        return None
+    if has_branch(hub, task.branch):
+        return f"refs/heads/{task.branch}"
+    saved = f"{SALVAGE}{task.branch}"
+    places = [f"{saved}.{task.commits[-1][:12]}", saved] if task.commits else [saved]
+    for place in places:
+        done = git(hub, "rev-parse", "--verify", "--quiet", "--end-of-options", place)
+        if done.returncode == 0:
+            return place
+    return None
 
 
 def has_branch(hub: Path, branch: str) -> bool:

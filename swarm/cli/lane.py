@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import click
 
-from swarm.cli.arguments import RoleName, TaskName
+from swarm.cli.arguments import Number, RoleName, TaskName
 from swarm.cli.control import here, poke
 from swarm.cli.lane_options import Label, labels_of
 from swarm.cli.lazy import Entry, LazyGroup
@@ -100,7 +100,7 @@ def desk_of(places: Places, ledger: Ledger) -> Desk:
     "--lease", "seconds", default=LANE_SECONDS, metavar="S", help=f"Its term ({LANE_SECONDS:g})."
 )
 @click.option(
-    "--wait", "patience", default=0.0, type=click.FloatRange(min=0), metavar="S",
+    "--wait", "patience", default=0.0, type=Number(min=0), metavar="S",
     help="Wait for one so long.",
 )  # fmt: skip
 @as_json
@@ -193,7 +193,7 @@ def _indented(text: str) -> str:
 
 @click.command("renew")
 @held
-@click.option("--every", type=click.FloatRange(min=1), metavar="S", help="Again and again.")
+@click.option("--every", type=Number(min=1), metavar="S", help="Again and again.")
 @as_json
 def renew(task_id: str, fence: int, name: str, every: float | None, as_json: bool) -> None:
     """Keep a task for another full term.
@@ -254,7 +254,7 @@ def release(task_id: str, fence: int, name: str, reason: str, as_json: bool) -> 
 )
 @click.option("--input-tokens", type=click.IntRange(min=0), metavar="N", help="What it took.")
 @click.option("--output-tokens", type=click.IntRange(min=0), metavar="N", help="What it took.")
-@click.option("--cost-usd", type=click.FloatRange(min=0), metavar="X", help="What it cost.")
+@click.option("--cost-usd", type=Number(min=0), metavar="X", help="What it cost.")
 @as_json
 def respond(
     task_id: str,

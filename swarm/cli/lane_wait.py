@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from swarm.cli.arguments import TaskName
+from swarm.cli.arguments import Number, TaskName
 from swarm.cli.control import here
 from swarm.cli.lane import as_json, desk_of, takes
 from swarm.cli.lane_options import labels_of
@@ -22,7 +22,7 @@ AT_A_TIME = 3600.0
 @click.command("wait")
 @takes
 @click.option("--task", "ids", multiple=True, type=TaskName(), help="Wait for its end instead.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds at most.")
+@click.option("--timeout", type=Number(min=0), metavar="S", help="Seconds at most.")
 @as_json
 def wait(
     roles: tuple[str, ...],

@@ -151,6 +151,10 @@ def explain(error: Exception) -> int:
             about = f"{error.filename}: " if error.filename else nameless
             _complain(f"{about}{error.strerror}{_home_remedy(error)}")
             return 1
+        case UnicodeEncodeError() if error.encoding == "utf-8":
+            # Python has the bytes of an argument that are no text as lone surrogates (PEP 383).
+            _complain(f"{error.object[:80]!r} is not valid Unicode; give it in UTF-8")
+            return 2
         case _:
             kind = type(error).__name__
             _complain(f"a defect in agentctl: {kind}: {error}; {REPORT_AT}")

@@ -9,8 +9,8 @@ from swarm.cli.control import here, poke
 from swarm.cli.plan_names import PlanName, task_named
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import note, print_json, say
-from swarm.cli.task_add import read_text
 from swarm.cli.tasks import opened
+from swarm.cli.texts import read_text
 from swarm.core.budget import Amount
 from swarm.core.model import OnFailed, Review
 from swarm.ledger import Ledger, PlannedTask

@@ -12,8 +12,8 @@ from swarm.cli.control import here, poke
 from swarm.cli.plan_names import PlanName
 from swarm.cli.plan_view import at_once, remaining, show_order, warnings
 from swarm.cli.screen import note, print_json, say
-from swarm.cli.task_add import usable_repository
 from swarm.cli.tasks import opened
+from swarm.cli.texts import usable_repository
 from swarm.config.document import join
 from swarm.config.places import Places
 from swarm.config.roles import available_roles
@@ -102,12 +102,12 @@ def preview(file: str) -> None:
         note(f"warning: {line}")
 
 
-def read(places: Places, file: str, *, made: bool = False) -> Read:
+def read(places: Places, file: str) -> Read:
     """Read a plan file, or standard input for ``-``."""
     roles = available_roles(places.roles)
     if file == "-":
-        return read_plan(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input", roles, made=made)
-    return read_plan_file(Path(file), roles, made=made)
+        return read_plan(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input", roles)
+    return read_plan_file(Path(file), roles)
 
 
 def checked(found: Read) -> PlanFile:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from swarm.cli.arguments import RoleName, TaskName, token_budget, usd_budget
+from swarm.cli.arguments import Number, RoleName, TaskName, token_budget, usd_budget
 from swarm.cli.control import here, poke
 from swarm.cli.plan_apply import checked, show_plan, told
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import note, on_terminal, say
-from swarm.cli.task_add import read_text
 from swarm.cli.tasks import opened
+from swarm.cli.texts import read_text
 from swarm.config.places import Places
 from swarm.config.roles import available_roles
 from swarm.core.budget import Amount
@@ -33,7 +33,7 @@ DEFAULT_OUT = Path("plan.yaml")
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write (plan.yaml).")
 @click.option("--apply", "apply_", is_flag=True, help="Take the plan in, after a person's yes.")
 @click.option("--yes", is_flag=True, help="With --apply: do not ask.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds at most.")
+@click.option("--timeout", type=Number(min=0), metavar="S", help="Seconds at most.")
 @click.option("--no-wait", is_flag=True, help="Print the planning task's id and return.")
 @click.option("--task", "earlier", type=TaskName(), help="Take up what that task has planned.")
 @token_budget

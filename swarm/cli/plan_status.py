@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import click
 
+from swarm.cli.arguments import Number
 from swarm.cli.control import here
 from swarm.cli.lock import is_locked
 from swarm.cli.plan_names import PlanName
@@ -74,7 +75,7 @@ def status(name: str | None, as_json: bool, watch: bool, every: bool) -> None:
 
 @click.command("wait")
 @click.argument("name", type=PlanName(), metavar="PLAN")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds at most.")
+@click.option("--timeout", type=Number(min=0), metavar="S", help="Seconds at most.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no changes on the way.")
 def wait(name: str, timeout: float | None, quiet: bool) -> None:
     """Wait until a plan is over, printing how far it is.

@@ -11,14 +11,16 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
 
 _HOSTILE = re.compile(
     "["
@@ -49,6 +51,13 @@ STYLES = {
     "queued": "",
 }
 """The colour of a state on a terminal."""
+
+FREE_TEXT = frozenset({"TITLE", "REASON", "AFTER"})
+"""Columns that a narrow terminal cuts, beside the last; nobody types what they hold."""
+LEAST_TEXT = 8
+"""Columns of free text worth reading."""
+GAP = 2
+"""Columns between two of a table."""
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -106,24 +115,65 @@ def table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     ]
 
 
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], state: int) -> Table:
-    """The same as a ``rich`` table; column number ``state`` is coloured, the last may be cut."""
-    from rich.table import Table
-    from rich.text import Text
+@dataclass(frozen=True, slots=True)
+class TerminalTable:
+    """The same for ``rich``: as wide as the terminal where free text can be cut for that.
 
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for index, column in enumerate(columns):
-        last = index == len(columns) - 1
-        table.add_column(column, no_wrap=True, overflow="ellipsis" if last else "fold")
-    for row in rows:
-        cells = [one_line(cell) for cell in row]
-        table.add_row(
-            *(
-                Text(cell, style=STYLES.get(cell, "") if index == state else "")
-                for index, cell in enumerate(cells)
-            )
-        )
-    return table
+    A name, a number or an address is never cut: where they alone do not fit, the lines are
+    folded.  Column number ``state`` is coloured.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    state: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """A line for the names of the columns, and one for each row."""
+        from rich.text import Text
+
+        everything = [self.columns, *self.rows]
+        widths = [max(map(width_of, column)) for column in zip(*everything, strict=True)]
+        if not any(row[-1] for row in self.rows) and needed(widths) > options.max_width:
+            del widths[-1]  # nothing stands there, and its name alone would fold a line
+        widths = fitted(self.columns, widths, options.max_width)
+        for number, row in enumerate(everything):
+            line = Text(style="" if number else "bold")
+            for index, (cell, width) in enumerate(zip(row, widths, strict=False)):
+                colour = STYLES.get(cell, "") if number and index == self.state else ""
+                shown = Text(cell, style=colour)
+                shown.truncate(width, overflow="ellipsis", pad=True)
+                line.append_text(shown).append(" " * GAP)
+            line.rstrip()
+            yield line
+
+
+def needed(widths: Sequence[int]) -> int:
+    """Columns of a terminal that a line takes."""
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def fitted(columns: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
+    """The widths with free text cut, the widest first, until a line of ``room`` holds them all.
+
+    As they are when that cannot be.
+    """
+    may = [i for i in range(len(widths)) if columns[i] in FREE_TEXT or i == len(columns) - 1]
+    spare = {i: max(0, widths[i] - LEAST_TEXT) for i in may}
+    over = needed(widths) - room
+    found = list(widths)
+    if over > sum(spare.values()):
+        return found
+    for _ in range(over):
+        widest = max((i for i in may if spare[i]), key=lambda i: found[i])
+        found[widest] -= 1
+        spare[widest] -= 1
+    return found
+
+
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], state: int) -> TerminalTable:
+    """A table for a terminal; what stands in it is made harmless."""
+    cells = tuple(tuple(one_line(cell) for cell in row) for row in rows)
+    return TerminalTable(tuple(columns), cells, state)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], state: int = -1) -> None:

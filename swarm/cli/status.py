@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from swarm.cli.arguments import Number
 from swarm.cli.control import here
 from swarm.cli.fleet_view import page
 from swarm.cli.screen import on_terminal, print_json
@@ -18,7 +19,7 @@ from swarm.desk.fleet import gather
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1.")
 @click.option("--watch", is_flag=True, help="Again and again until Ctrl-C.")
-@click.option("--every", default=1.0, type=click.FloatRange(0.1, 3600), help="Seconds for --watch.")
+@click.option("--every", default=1.0, type=Number(0.1, 3600), help="Seconds for --watch.")
 @click.option("--all", "every_agent", is_flag=True, help="Every agent of a large fleet.")
 def status(as_json: bool, watch: bool, every: float, every_agent: bool) -> None:
     """Agents, services, tasks and usage of the running swarm.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 
+from swarm.cli.arguments import Number
 from swarm.cli.control import Hung, HungUp, ask, here, not_running
 from swarm.cli.lock import Holder, find_holder, is_frozen, is_locked, send, wait_until_free
 from swarm.cli.screen import say
@@ -26,7 +27,7 @@ KILLED = 5.0
 @click.command("stop")
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     is_flag=False,
     flag_value=0.0,
     metavar="[SECONDS]",

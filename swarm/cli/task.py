@@ -61,5 +61,7 @@ def cancel(ids: tuple[str, ...]) -> None:
                 after = f"; an answer of {found.agent} is refused"
             elif task.held and is_locked(places):  # a killed swarm's sessions are dead already
                 after = "; its session is being ended"
+            elif task.in_doubt:
+                after = f"; if {task.in_doubt[:12]} had landed by now, it is merged all the same"
             say(f"{found.id} is cancelled{after}")
     poke(places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from typing import TypedDict, Unpack
 
 import click
 
@@ -12,14 +12,33 @@ from swarm.cli.lane_options import Label, LaneName, labels_of, nobody_takes
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import note, print_json
 from swarm.cli.tasks import opened
+from swarm.cli.texts import read_text, usable_repository
 from swarm.core.budget import Amount
 from swarm.core.model import Merge, Review
-from swarm.errors import ConfigError, UsageError
-from swarm.ledger import NewTask
-from swarm.ledger.pinned import read_request, usable_response
+from swarm.errors import UsageError
+from swarm.ledger import Ledger, NewTask
+from swarm.ledger.pinned import Request, read_request, usable_response
 
-MAX_INPUT = 512 * 1024
-"""Bytes read from standard input: above what a task may have, so that it is told, not cut."""
+
+class Wish(TypedDict):
+    """What the options say of the task."""
+
+    role: str
+    component: str
+    priority: int
+    title: str
+    repo: str | None
+    after: tuple[str, ...]
+    lane: str
+    labels: tuple[tuple[str, str], ...]
+    thread: str
+    parent: str | None
+    request_from: str | None
+    response_to: str | None
+    review: str | None
+    merge: str | None
+    token_budget: int | None
+    usd_budget: float | None
 
 
 @click.command("add")
@@ -51,26 +70,7 @@ MAX_INPUT = 512 * 1024
 @token_budget
 @usd_budget
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, version 1, with the id.")
-def add(
-    words: tuple[str, ...],
-    role: str,
-    component: str,
-    priority: int,
-    title: str,
-    repo: str | None,
-    after: tuple[str, ...],
-    lane: str,
-    labels: tuple[tuple[str, str], ...],
-    thread: str,
-    parent: str | None,
-    request_from: str | None,
-    response_to: str | None,
-    review: str | None,
-    merge: str | None,
-    token_budget: int | None,
-    usd_budget: float | None,
-    as_json: bool,
-) -> None:
+def add(words: tuple[str, ...], as_json: bool, **wish: Unpack[Wish]) -> None:
     """Add a task and print its id.
 
     With - the text is read from standard input.  Without a running swarm the task waits.
@@ -90,36 +90,17 @@ def add(
       agentctl task add --request-from question.md --response-to answer.md --thread parser
     """
     places = here()
-    request = None if request_from is None else read_request(request_from)
-    if request is not None and words:
+    asked = wish["request_from"]
+    if asked is not None and words:
         raise UsageError("the text is given twice", "give --request-from, or the text itself")
-    text = read_text(words) if request is None else request.text
-    require_role(places, role)
-    wanted = labels_of(labels)
+    request = Request("", "", read_text(words)) if asked is None else read_request(asked)
+    require_role(places, wish["role"])
+    labels = labels_of(wish["labels"])
     with opened(places) as ledger:
-        task = ledger.submit(
-            NewTask(
-                prompt=text,
-                role=role,
-                component=component,
-                title=title,
-                priority=priority,
-                repo=None if repo is None else usable_repository(repo),
-                budget=Amount(token_budget, usd_budget),
-                review=None if review is None else Review(review),
-                merge=None if merge is None else Merge(merge),
-                after=tuple(ledger.find(prefix).id for prefix in after),
-                lane=lane,
-                labels=wanted,
-                thread=thread,
-                parent=ledger.find(parent).id if parent else "",
-                request_path=request.path if request is not None else "",
-                request_sha256=request.sha256 if request is not None else "",
-                response_path="" if response_to is None else usable_response(response_to),
-            )
-        )
+        new = _new_task(ledger, request, labels, wish)
+        task = ledger.submit(new)
     heard = poke(places)
-    if (lane or wanted) and (why := nobody_takes(places, role, lane, wanted)):
+    if (new.lane or labels) and (why := nobody_takes(places, new.role, new.lane, labels)):
         note(f"{task} waits: {why}")
     if as_json:
         print_json({"version": 1, "id": task, "state": "queued", "swarm_running": heard})
@@ -129,40 +110,25 @@ def add(
         note("no swarm is running: the task waits for 'agentctl swarm up'")
 
 
-def read_text(
-    words: tuple[str, ...],
-    what: str = "the task's text",
-    example: str = 'agentctl task add "Fix the typo"',
-) -> str:
-    """A text from the command line or, for ``-``, from standard input: ``what`` it is to people.
-
-    Raises :class:`UsageError` when there is none, or bytes that are no UTF-8.
-    """
-    if words == ("-",):
-        data = sys.stdin.buffer.read(MAX_INPUT)
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise UsageError(
-                f"standard input is not UTF-8 (byte {error.start})", "give the text in UTF-8"
-            ) from None
-    else:
-        text = " ".join(words)
-    if not text.strip():
-        raise UsageError(f"{what} is empty", f"as in: {example}, or - for stdin")
-    return text
-
-
-def usable_repository(repo: str) -> str:
-    """``repo`` as the coordinator can use it: a folder's path made absolute, checked early.
-
-    Raises :class:`UsageError` for what cannot be fetched from.
-    """
-    from swarm.spawner.hub import check_source, normal_source
-
-    try:
-        check_source(repo)
-    except ConfigError as error:
-        what = "; ".join(error.problems).removeprefix("repo.source: ")
-        raise UsageError(f"--repo: {what}", error.remedy) from None
-    return normal_source(repo)
+def _new_task(ledger: Ledger, request: Request, labels: dict[str, str], wish: Wish) -> NewTask:
+    repo, review, merge = wish["repo"], wish["review"], wish["merge"]
+    parent, response_to = wish["parent"], wish["response_to"]
+    return NewTask(
+        prompt=request.text,
+        role=wish["role"],
+        component=wish["component"],
+        title=wish["title"],
+        priority=wish["priority"],
+        repo=None if repo is None else usable_repository(repo),
+        budget=Amount(wish["token_budget"], wish["usd_budget"]),
+        review=None if review is None else Review(review),
+        merge=None if merge is None else Merge(merge),
+        after=tuple(ledger.find(prefix).id for prefix in wish["after"]),
+        lane=wish["lane"],
+        labels=labels,
+        thread=wish["thread"],
+        parent=ledger.find(parent).id if parent else "",
+        request_path=request.path,
+        request_sha256=request.sha256,
+        response_path="" if response_to is None else usable_response(response_to),
+    )

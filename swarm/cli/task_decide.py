@@ -7,8 +7,8 @@ import click
 from swarm.cli.arguments import TaskName
 from swarm.cli.control import here, poke
 from swarm.cli.screen import say
-from swarm.cli.task_add import read_text
 from swarm.cli.tasks import opened
+from swarm.cli.texts import read_text
 
 BY = "person"
 """Who decided, in the remarks on a task."""

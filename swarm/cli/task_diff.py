@@ -41,7 +41,7 @@ def read_diff(places: Places, task: Task, *how: str) -> bytes:
     Raises :class:`SwarmError` for a task that has none, :class:`GitError` when git fails.
     """
     hub = hub_of(places, task)
-    if hub is None and task.landed is not None:
+    if hub is None and task.has_landed:
         raise SwarmError(
             f"the branch of {task.id} was cleaned away after it had landed",
             f"in your repository: git show {task.landed}",
@@ -54,7 +54,7 @@ def read_diff(places: Places, task: Task, *how: str) -> bytes:
         raise SwarmError(f"{task.id} left no commits", "see its answer in 'agentctl task show'")
     options = ("--no-color", "--no-ext-diff", "--no-textconv", "--end-of-options")
     base = root_of(hub, task) or f"{task.commits[0]}^"
-    tip = work_ref(hub, task.branch) or f"refs/heads/{task.branch}"
+    tip = work_ref(hub, task) or f"refs/heads/{task.branch}"
     done = git(hub, "diff", *how, *options, base, tip, "--")
     if done.returncode != 0:
         raise GitError(

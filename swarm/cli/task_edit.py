@@ -12,13 +12,11 @@ from swarm.cli.plan_names import task_named
 from swarm.cli.role_names import require_role
 from swarm.cli.screen import say
 from swarm.cli.tasks import opened
+from swarm.cli.texts import text_of
 from swarm.core.budget import Amount
 from swarm.core.model import Merge, OnFailed, Review
 from swarm.errors import UsageError
 from swarm.ledger import Changes, Ledger, Task
-
-MAX_TEXT = 512 * 1024
-"""Bytes read of a text file: above what a task may have, so that it is told, not cut."""
 
 
 @click.command("edit")
@@ -113,16 +111,7 @@ def skip(ids: tuple[str, ...], release: bool) -> None:
 def _text(text: str | None, file: Path | None) -> str | None:
     if text is not None and file is not None:
         raise UsageError("--text and --text-file were both given", "give one of them")
-    if file is None:
-        return text
-    with open(file, "rb") as opened_file:
-        data = opened_file.read(MAX_TEXT)
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{file} is not UTF-8 (byte {error.start})", "give the text in UTF-8"
-        ) from None
+    return text if file is None else text_of(file)
 
 
 def _labels(given: tuple[str, ...]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import click
 
 from swarm.cli.arguments import TaskName
 from swarm.cli.control import here
-from swarm.cli.hubs import git, hub_of
+from swarm.cli.hubs import git, hub_of, work_ref
 from swarm.cli.lock import is_locked
 from swarm.cli.screen import say
 from swarm.cli.task_diff import read_diff, root_of
@@ -110,7 +110,7 @@ def _work(places: Places, task: Task, folder: Path) -> None:
         return
     (folder / "work.patch").write_bytes(read_diff(places, task, "--patch", "--binary"))
     base = root_of(hub, task)
-    wanted = [f"refs/heads/{task.branch}", *([f"^{base}"] if base is not None else [])]
+    wanted = [work_ref(hub, task) or task.branch, *([f"^{base}"] if base is not None else [])]
     done = git(hub, "bundle", "create", "-q", str(folder / "work.bundle"), *wanted)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()[-300:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swarm.cli.arguments import TaskName
+from swarm.cli.arguments import Number, TaskName
 from swarm.cli.control import here
 from swarm.cli.screen import age, note, on_terminal, one_line, say
 from swarm.cli.tasks import opened
@@ -68,7 +68,7 @@ TellAll = Callable[[Sequence[Seen]], None]
 
 @click.command("wait")
 @click.argument("ids", nargs=-1, required=True, type=TaskName(), metavar="ID…")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds at most.")
+@click.option("--timeout", type=Number(min=0), metavar="S", help="Seconds at most.")
 @click.option("--any", "first", is_flag=True, help="Return when one of them has ended.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no changes on the way.")
 def wait(ids: tuple[str, ...], timeout: float | None, first: bool, quiet: bool) -> None:

@@ -11,7 +11,6 @@ from swarm.cli.hubs import git, hub_of, hub_with, work_ref
 from swarm.cli.screen import one_line
 from swarm.cli.settings import settings_or_defaults
 from swarm.config.places import Places
-from swarm.core.model import TaskState
 from swarm.ledger import Task
 
 
@@ -23,7 +22,7 @@ def way_out(places: Places, task: Task) -> list[str]:
     """
     hub = hub_of(places, task)
     look = f"# or look first: agentctl task diff {task.id}"
-    if task.state is TaskState.DONE and task.landed is not None:
+    if task.has_landed and task.landed is not None:
         if hub is None:  # its branch was cleaned away
             hub, look = hub_with(places, task.landed), f"# or look first: git show {task.landed}"
         if hub is None:
@@ -40,7 +39,7 @@ def way_out(places: Places, task: Task) -> list[str]:
     elif hub is None or task.branch is None or task.commits == ():
         return []
     else:
-        ref = work_ref(hub, task.branch) or ""
+        ref = work_ref(hub, task) or ""
         # A clean-up may have saved it under another name.
         about, name = "to get it", task.branch if ref.startswith("refs/heads/") else ref
     return [

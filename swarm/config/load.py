@@ -26,7 +26,7 @@ __all__ = ["Loaded", "Problem", "load_settings", "parse_settings"]
 
 _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
-_AUTHOR = re.compile(r"[^<>\n]*[^<>\s][^<>\n]* <[^<>\s]+>\Z")
+_AUTHOR = re.compile(r"[^<>\n]*[^<>\s.,:;\"\\'][^<>\n]* <[^<>\s]+>\Z")
 _BRANCH = re.compile(
     r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|\Z)|/\.|\.\Z|/\Z))[^\x00-\x20\x7f~^:?*\[\\]+\Z"
 )
@@ -213,6 +213,9 @@ def _repo(repo: Mapping[str, object]) -> _Found:
         yield ("source",), f"{shown(source)} looks like an option; write ./{source} for a path"
     if isinstance(target, str) and (not _BRANCH.match(target) or target in ("HEAD", "@")):
         yield ("target",), f"{shown(target)} is no branch name"
+    elif target == "swarm":  # git keeps no branch beside branches below its name
+        room = "leaves no room for the tasks' own branches, swarm/<agent>/<task>"
+        yield ("target",), f"{shown(target)} {room}; name another branch"
     if isinstance(author, str) and not _AUTHOR.match(author):
         yield ("author",), f"{shown(author)} is no author; give 'Name <mail@example.org>'"
     if isinstance(publish, str):

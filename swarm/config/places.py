@@ -13,10 +13,16 @@ from swarm.errors import UsageError
 def expanded(path: Path, setting: str) -> Path:
     """``path`` absolute, with its ``~`` resolved.
 
-    Raises :class:`~swarm.errors.UsageError` naming ``setting`` when nobody's home is meant.
+    Raises :class:`~swarm.errors.UsageError` naming ``setting`` when nobody's home is meant, and
+    for a name that is no text: it stands in settings, messages and units.
     """
     try:
+        str(path).encode()
         return Path(os.path.abspath(path.expanduser()))
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{str(path)!r} is not UTF-8", f"set {setting} to a path that is"
+        ) from None
     except RuntimeError:  # pathlib's word for a user without a home
         raise UsageError(
             f"{path} cannot be found: user {os.getuid()} has no home directory here",

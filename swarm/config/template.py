@@ -115,7 +115,8 @@ repo:
   # squash | merge | rebase | none (it stays a branch).
   merge: squash
   # Shell commands that must pass on the merged result before it lands, and how many minutes they
-  # may take together (0: no limit).
+  # may take together (0: no limit).  Memory, processes and processor of each are limited as of a
+  # session of the role that wrote it.
   checks: []
   check_minutes: 10
   # The branch of the source that landed work is pushed to, never with force and never one that

@@ -8,7 +8,7 @@ from swarm.coordinator import messages as m
 from swarm.coordinator.clocks import put_back
 from swarm.coordinator.landing_books import LandingBooks
 from swarm.coordinator.landing_messages import Decide, LookForLandings
-from swarm.coordinator.landings import NoteLanding, SettleLanding
+from swarm.coordinator.landings import NoteLanding, SettleDoubt, SettleLanding
 from swarm.coordinator.state import State, Waiting, public_title, takes_of
 from swarm.core.budget import NOTHING, Amount, left, over
 from swarm.core.matching import Needs, Takes, fits, needs_of, outsider_takes, why_nobody
@@ -16,7 +16,7 @@ from swarm.core.model import TaskState, split_agent_name
 from swarm.errors import UsageError
 from swarm.ledger.interface import Claimed, Ledger, NewTask, Task, Verdict
 from swarm.ledger.records import KEPT
-from swarm.wire.lifeline import RoleRules
+from swarm.wire.lifeline import AgentFact, RoleRules
 
 MAX_WAITING_OF_ONE, MAX_OF_STRANGERS = 1000, 200
 """Announced tasks that have not ended: of one announcer, and of all that only ``"*"`` lets in."""
@@ -115,7 +115,7 @@ class Books:
             case m.MindRoles(roles, landing):
                 self._roles = roles
                 self.landing.mind(roles, landing)
-            case LookForLandings() | SettleLanding() | NoteLanding() | Decide():
+            case LookForLandings() | SettleLanding() | SettleDoubt() | NoteLanding() | Decide():
                 return self.landing.carry_out(effect)
             case _:
                 raise AssertionError(f"no ledger call for {effect}")
@@ -133,6 +133,15 @@ class Books:
                 return m.OutsidersFound(tuple(self._ledger.outsiders()))
             case m.Expire(task, fence, until):
                 return m.OutsiderExpired(task, fence, self._ledger.expire(task, fence, until))
+
+    def retried(self, agents: Sequence[AgentFact]) -> frozenset[str]:
+        """Tasks that wait again, though one of these agents still runs an earlier attempt."""
+        found = ((fact, self._ledger.task(fact.task)) for fact in agents if fact.task)
+        return frozenset(
+            fact.task
+            for fact, task in found
+            if task is not None and task.state is TaskState.QUEUED and task.fence > fact.fence
+        )
 
     def record(self, record: m.Record, commits: Sequence[str] | None) -> m.Recorded:
         """Take a report in."""

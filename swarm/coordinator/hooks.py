@@ -9,26 +9,25 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from swarm import __version__
 from swarm.sandbox.environment import scrubbed
+from swarm.sandbox.guard import guard_command
 from swarm.wire.lifeline import NotifyRule
 
 MAX_SAID = 2000
 """Bytes kept of what a program printed to standard error."""
 _SPARE_SECONDS = 5.0
-"""How much longer than its limit its keeper is given to end it."""
+"""How much longer than its limit its guard is given to end it."""
 _DESKTOP = frozenset(
     {"HOME", "DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"}
 )
 """What a program needs to show something on the person's screen."""
-_KEEPER = str(Path(__file__).with_name("hook_keeper.py"))
 
 
 class Hooks:
@@ -41,9 +40,12 @@ class Hooks:
 
     async def tell(self, rule: NotifyRule, kind: str, task: str, body: str) -> str:
         """Why it could not be told; empty when it was."""
-        if rule.command:
-            return await self._run(rule, kind, task, body.encode())
-        return await self._post(rule, body.encode())
+        try:
+            if rule.command:
+                return await self._run(rule, kind, task, body.encode())
+            return await self._post(rule, body.encode())
+        except OSError as error:  # of ours: no descriptor left, no memory
+            return f"it cannot be told now: {error.strerror or error}"
 
     async def close(self) -> None:
         """Let the connections go."""
@@ -56,13 +58,13 @@ class Hooks:
     async def _run(self, rule: NotifyRule, kind: str, task: str, body: bytes) -> str:
         # Files in memory, not pipes: a program need not read, and whoever it left behind with an
         # end of a pipe would be waited for.
-        stdin, stderr = os.memfd_create("notice"), os.memfd_create("said")
-        try:
+        with ExitStack() as files:
+            stdin, stderr = _in_memory(files, "notice"), _in_memory(files, "said")
             os.write(stdin, body)
             os.lseek(stdin, 0, os.SEEK_SET)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _KEEPER, str(os.getpid())),
-                *(str(rule.timeout_seconds), *rule.command),
+                *guard_command(rule.timeout_seconds),
+                *rule.command,
                 stdin=stdin,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=stderr,
@@ -72,11 +74,6 @@ class Hooks:
             )
             status = await _end_of(process, rule.timeout_seconds + _SPARE_SECONDS)
             return _how(status, rule, os.pread(stderr, MAX_SAID, 0))
-        except OSError as error:
-            return f"it cannot be started: {error.strerror}"
-        finally:
-            os.close(stdin)
-            os.close(stderr)
 
     # -- a request --------------------------------------------------------------------------------
 
@@ -109,6 +106,13 @@ class Hooks:
                 lambda: http.AsyncClient(timeout=None, follow_redirects=False, headers=headers)
             )
         return self._client, http
+
+
+def _in_memory(files: ExitStack, name: str) -> int:
+    """A new file in memory, closed with ``files``."""
+    fd = os.memfd_create(name)
+    files.callback(os.close, fd)
+    return fd
 
 
 def _environment(environ: Mapping[str, str], home: Path, kind: str, task: str) -> dict[str, str]:

@@ -10,12 +10,13 @@ from swarm.coordinator import reviews
 from swarm.coordinator.landing_messages import (
     Decide,
     Decided,
+    DoubtSettled,
     LandingSettled,
     LandingsFound,
     LookForLandings,
     News,
 )
-from swarm.coordinator.landings import NoteLanding, SettleLanding, ToLand
+from swarm.coordinator.landings import NoteLanding, SettleDoubt, SettleLanding, ToLand
 from swarm.core.model import Merge, Review, TaskState, split_agent_name
 from swarm.errors import UsageError
 from swarm.landing.model import Job, Landed, SentBack
@@ -53,14 +54,16 @@ class LandingBooks:
         return UNDECIDED if self._rules is None else way_of(task, self._rules, self._roles)
 
     def carry_out(
-        self, effect: LookForLandings | SettleLanding | NoteLanding | Decide
-    ) -> LandingsFound | LandingSettled | Decided | None:
+        self, effect: LookForLandings | SettleLanding | SettleDoubt | NoteLanding | Decide
+    ) -> LandingsFound | LandingSettled | DoubtSettled | Decided | None:
         """Do it; the event it ends as, if any."""
         match effect:
             case LookForLandings():
                 return self.look()
             case SettleLanding():
                 return self.settle(effect)
+            case SettleDoubt():
+                return self.settle_doubt(effect)
             case NoteLanding():
                 self.note(effect)
                 return None
@@ -75,13 +78,18 @@ class LandingBooks:
             return LandingsFound((), asked=False)
         tasks = tuple(one for task in self._ledger.landing_queue() if (one := self._to_land(task)))
         asked = [self._review(task) for task in self._ledger.in_review()]
-        return LandingsFound(tasks, any(asked), self._news())
+        doubts = tuple(
+            ToLand(task.id, task.in_doubt, task.repo or "", task.priority, task.seq)
+            for task in self._ledger.in_doubt()
+            if task.in_doubt is not None
+        )
+        return LandingsFound(tasks, any(asked), self._news(), doubts)
 
     def _to_land(self, task: Task) -> ToLand | None:
         """Rules may have changed since it came here: without its approval nothing lands."""
         way, tip = self.way(task), task.tip
-        if tip is None:
-            return None
+        if tip is None or task.in_doubt == tip:
+            return None  # git is asked first: it may have landed
         if way.merge is Merge.NONE:
             self._ledger.stays_branch(task.id, tip)
             return None
@@ -93,7 +101,7 @@ class LandingBooks:
     def _review(self, task: Task) -> bool:
         """See that somebody reviews it, where agents do; whether a review was asked for."""
         tip = task.tip
-        if self.way(task).review is not Review.AGENT or tip is None:
+        if self.way(task).review is not Review.AGENT or tip is None or task.in_doubt == tip:
             return False
         about = self._ledger.reviews(task.id)
         if reviews.lives(about, tip) is not None:
@@ -137,6 +145,15 @@ class LandingBooks:
                 ledger.needs_person(what.task, what.tip, f"cannot land: {verdict.reason}")
         return LandingSettled(what)
 
+    def settle_doubt(self, effect: SettleDoubt) -> DoubtSettled:
+        """Git was asked about a commit that was taken out of ``landing``."""
+        what = effect.what
+        if effect.commit:
+            self._ledger.landed(what.task, what.tip, effect.commit)
+        else:
+            self._ledger.not_in_doubt(what.task, what.tip)
+        return DoubtSettled()
+
     def note(self, effect: NoteLanding) -> None:
         """Why it has not landed yet."""
         self._ledger.not_landed(effect.what.task, effect.what.tip, effect.reason)
@@ -172,6 +189,7 @@ class LandingBooks:
             return None
         attempts = self._ledger.attempts(task.id)
         number = attempts[-1].n if attempts else 1
+        its = self._rules_of(task)
         return Job(
             task=task.id,
             n=number,
@@ -185,18 +203,22 @@ class LandingBooks:
             merge=self.way(task).merge,
             checks=rules.checks,
             check_seconds=rules.check_seconds,
-            ports=self._ports(task),
+            ports=its.network,
+            memory_mb=its.memory_mb,
+            max_processes=its.max_processes,
+            cpu_percent=its.cpu_percent,
+            cgroups=rules.cgroups,
             publish="" if repo.source is None else self.publish(repo.target),
             agent=task.agent,
             author_name=repo.author_name,
             author_email=repo.author_email,
         )
 
-    def _ports(self, task: Task) -> tuple[int, ...] | None:
-        """What its agent's sessions reach, as the checks run what those wrote."""
+    def _rules_of(self, task: Task) -> RoleRules:
+        """Of its agent's sessions, as the checks run what those wrote; else of any role."""
         known = split_agent_name(task.agent)
         rules = self._roles.get(known[0]) if known is not None else None
-        return None if rules is None else rules.network
+        return rules or self._roles.get("") or RoleRules()
 
 
 def message(task: Task) -> str:

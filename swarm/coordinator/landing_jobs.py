@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from swarm.coordinator.landing_books import LandingBooks
-from swarm.coordinator.landing_messages import LandingEnded
+from swarm.coordinator.landing_messages import DoubtAnswered, LandingEnded
 from swarm.coordinator.landings import DELAY_CAP, FIRST_DELAY, ToLand
 from swarm.errors import SwarmError
 from swarm.landing.model import Job, Landed, NotLanded, Verdict
@@ -16,6 +16,8 @@ from swarm.spawner.hub import branch_tip, source_tip
 from swarm.spawner.refs import read_ref
 from swarm.wire.lifeline import RepoWork
 
+_FOR_NOW = (SwarmError, OSError, RuntimeError)
+"""What may go better later: a repository that cannot be had, no descriptor, no thread."""
 LATER = NotLanded("stopped: its task was moved meanwhile")
 
 
@@ -47,7 +49,7 @@ class LandingJobs:
         logs: Path,
         *,
         repo: Callable[[str | None, str], Awaitable[RepoWork]],
-        put: Callable[[LandingEnded], None],
+        put: Callable[[LandingEnded | DoubtAnswered], None],
         trouble: Callable[[str, str], None],
     ) -> None:
         self._lander = lander
@@ -60,6 +62,7 @@ class LandingJobs:
         self._jobs: dict[ToLand, Job] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         self._publishing: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[ToLand, asyncio.Task[None]] = {}
 
     def start(self, what: ToLand) -> None:
         """Land it; ends as :class:`~swarm.coordinator.messages.LandingEnded`."""
@@ -78,6 +81,7 @@ class LandingJobs:
     async def close(self) -> None:
         """End everything; what was under way is taken up again at the next start."""
         tasks = [*self._flying.values(), *self._stopping, *self._publishing.values()]
+        tasks += self._asking.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -86,7 +90,7 @@ class LandingJobs:
     async def _fly(self, what: ToLand) -> None:
         try:
             verdict = await self._verdict(what)
-        except SwarmError as error:
+        except _FOR_NOW as error:
             verdict = NotLanded(str(error))
         self._flying.pop(what, None)
         self._jobs.pop(what, None)
@@ -110,15 +114,41 @@ class LandingJobs:
         verdict: Verdict = LATER
         if job is not None:
             try:
-                tip = branch_tip(job.hub, job.target)
-                moved = await asyncio.to_thread(_has_landed, job, tip)
-            except SwarmError as error:
+                landed = await asyncio.to_thread(_landed_as, job.hub, job.target, what)
+            except _FOR_NOW as error:
                 verdict = NotLanded(str(error))
             else:
-                verdict = Landed(tip) if moved and tip is not None else LATER
-                if moved:  # it may have been stopped while it was publishing
+                verdict = Landed(landed) if landed else LATER
+                if landed:  # it may have been stopped while it was publishing
                     self.catch_up(job.hub, job.source, job.target)
         self._put(LandingEnded(what, verdict))
+
+    # -- asking git -------------------------------------------------------------------------------
+
+    def ask(self, what: ToLand) -> None:
+        """Whether a commit has landed that nobody lands any more; ends as ``DoubtAnswered``.
+
+        Asked again while the question is under way it is asked once.
+        """
+        if what not in self._asking:
+            self._asking[what] = asyncio.create_task(self._ask(what))
+
+    async def _ask(self, what: ToLand) -> None:
+        delay = FIRST_DELAY
+        while True:
+            try:
+                repo = await self._repo(what.hub or None, "")
+                landed = await asyncio.to_thread(_landed_as, repo.hub, repo.target, what)
+                break
+            except _FOR_NOW as error:
+                self._trouble(f"landing of {what.task}", str(error))
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, DELAY_CAP)
+        self._trouble(f"landing of {what.task}", "")
+        if landed:
+            self.catch_up(repo.hub, repo.source, repo.target)
+        self._asking.pop(what, None)
+        self._put(DoubtAnswered(what, landed))
 
     # -- publishing -------------------------------------------------------------------------------
 
@@ -161,10 +191,14 @@ class LandingJobs:
         self._publishing.pop(hub, None)
 
 
-def _has_landed(job: Job, tip: str | None) -> bool:
-    """Whether the target moved before the landing could be stopped.  Raises ``GitError``."""
+def _landed_as(hub: str, target: str, what: ToLand) -> str:
+    """The commit of the target that holds it; empty when it has not landed.
+
+    Raises :class:`~swarm.errors.GitError`.
+    """
     from swarm.landing.land import landed_ref  # rarely needed, and much comes with it
     from swarm.spawner.merger import is_ancestor
 
-    landed = read_ref(job.hub, landed_ref(job.task, job.commit))
-    return landed is not None and tip is not None and is_ancestor(job.hub, landed, tip)
+    landed, tip = read_ref(hub, landed_ref(what.task, what.tip)), branch_tip(hub, target)
+    held = landed is not None and tip is not None and is_ancestor(hub, landed, tip)
+    return landed if held and landed is not None else ""

@@ -28,6 +28,8 @@ class LandingsFound:
     tasks: tuple[ToLand, ...]
     asked: bool
     news: tuple[News, ...] = ()
+    doubts: tuple[ToLand, ...] = ()
+    """Commits of tasks that were taken out of ``landing``: they may have landed all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,19 @@ class LandingEnded:
 
     what: ToLand
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtAnswered:
+    """Git said what ``what`` has landed as; empty: it has not."""
+
+    what: ToLand
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtSettled:
+    """The ledger has git's answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ from swarm.coordinator import landings
 from swarm.coordinator.landing_messages import (
     Decide,
     Decided,
+    DoubtAnswered,
+    DoubtSettled,
     LandingEnded,
     LandingSettled,
     LandingsFound,
     LookForLandings,
     News,
 )
-from swarm.coordinator.landings import Land, Landings
+from swarm.coordinator.landings import Land, Landings, SettleDoubt
 from swarm.coordinator.messages import (
     Effect,
     Heard,
@@ -43,10 +45,14 @@ from swarm.wire.work import (
 )
 
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
+_LOOKS = (LookForLandings(), LookForIdleQueues(), Look())
+"""After a task has moved: the next may land, and whoever waited for it may start."""
 
 
 def step(
-    state: State, event: LandingsFound | LandingEnded | LandingSettled | Decided, now: float
+    state: State,
+    event: LandingsFound | LandingEnded | LandingSettled | DoubtAnswered | DoubtSettled | Decided,
+    now: float,
 ) -> Step:
     """What came of looking for landings, of one of them, or of a person's word."""
     match event:
@@ -56,6 +62,10 @@ def step(
             return ended(state, event, now)
         case LandingSettled():
             return settled(state, event, now)
+        case DoubtAnswered(what, commit):
+            return state, (SettleDoubt(what, commit),)
+        case DoubtSettled():
+            return state, _LOOKS
         case Decided():
             return decided(state, event)
         case _:
@@ -65,23 +75,26 @@ def step(
 def found(state: State, event: LandingsFound, now: float) -> Step:
     """The ledger's queue, the reviews that were asked for, and what the channel should hear."""
     state, effects = _with(state, landings.found(state.landings, event.tasks, now))
+    effects += landings.doubted(state.landings, event.doubts)
     if event.asked:
         effects += (LookForIdleQueues(), Look())
     return state, (*effects, *(_told(state, one) for one in event.news))
 
 
 def ended(state: State, event: LandingEnded, now: float) -> Step:
-    """A landing has its verdict."""
+    """A landing has its verdict.  One that was stopped may have left a doubt, looked at then."""
+    flight = state.landings.flights.get(event.what.hub)
+    looks = (LookForLandings(),) if flight is not None and flight.stopped else ()
     state, effects = _with(state, landings.ended(state.landings, event.what, event.verdict, now))
     said = type(event.verdict).__name__.lower()
     text = event.verdict.commit if isinstance(event.verdict, Landed) else ""
-    return state, (Log(said, event.what.task, text=text), *effects)
+    return state, (Log(said, event.what.task, text=text), *effects, *looks)
 
 
 def settled(state: State, event: LandingSettled, now: float) -> Step:
     """The ledger has it: whoever waited for this task may start, and the next one may land."""
     state, effects = _with(state, landings.settled(state.landings, event.what, now))
-    return state, (*effects, LookForLandings(), LookForIdleQueues(), Look())
+    return state, (*effects, *_LOOKS)
 
 
 def due(state: State, now: float) -> Step:

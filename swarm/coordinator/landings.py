@@ -91,6 +91,22 @@ class SettleLanding:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWhether:
+    """Ask git whether this commit, which nobody lands any more, has landed; ends as an event."""
+
+    what: ToLand
+
+
+@dataclass(frozen=True, slots=True)
+class SettleDoubt:
+    """Tell the ledger what git said; ends as an event."""
+
+    what: ToLand
+    commit: str
+    """What it has landed as; empty: it has not."""
+
+
+@dataclass(frozen=True, slots=True)
 class NoteLanding:
     """Tell people beside the task why it has not landed yet."""
 
@@ -98,7 +114,7 @@ class NoteLanding:
     reason: str
 
 
-Do: TypeAlias = Land | StopLanding | SettleLanding | NoteLanding
+Do: TypeAlias = Land | StopLanding | SettleLanding | AskWhether | NoteLanding
 Step: TypeAlias = tuple[Landings, tuple[Do, ...]]
 
 
@@ -116,6 +132,15 @@ def found(landings: Landings, tasks: Sequence[ToLand], now: float) -> Step:
     delays = {k: v for k, v in landings.delays.items() if (k, v.tip) in known}
     landings, started = due(Landings(waiting, flights, delays), now)
     return landings, (*stop, *started)
+
+
+def doubted(landings: Landings, doubts: Sequence[ToLand]) -> tuple[Do, ...]:
+    """Commits taken out of the queue by somebody's word: git is asked about each.
+
+    Not while one is still in flight: its own end comes first, and says it too.
+    """
+    flying = {(flight.what.task, flight.what.tip) for flight in landings.flights.values()}
+    return tuple(AskWhether(one) for one in doubts if (one.task, one.tip) not in flying)
 
 
 def due(landings: Landings, now: float) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias
 
+from swarm.coordinator.landing_messages import LookForLandings
 from swarm.coordinator.messages import (
     Begin,
     CancelledFound,
@@ -55,7 +56,7 @@ def prepared(state: State, event: Prepared, now: float) -> Step:
     seconds = state.settings.lease_seconds
     told: tuple[Effect, ...] = ()
     if not lease.foreign:
-        told = (Tell(Assigned(lease.agent, lease.fence, seconds, event.work)),)
+        told = (Tell(Assigned(lease.agent, lease.fence, event.work)),)
     assigned = Log("assigned", lease.task.id, lease.agent, lease.fence)
     return held(state, lease), (*told, assign_again(lease, seconds), assigned)
 
@@ -161,8 +162,14 @@ def cancelled(state: State, event: CancelledFound) -> Step:
 
 
 def overtaken(state: State, lease: Lease) -> Step:
-    """Its task waits again under the ledger's hand (retried): end what still runs of it."""
+    """Its task waits again under the ledger's hand (retried): end what still runs of it.
+
+    Until that is over the lease stays, so that no task runs twice at a time: its end is reported,
+    stale as it is, or its holder is lost, or its term is over.
+    """
     effects = () if isinstance(lease.phase, Revoked) else _end(lease, "queued again", Outcome.LOST)
+    if lease.begun and not lease.foreign:
+        return held(state, replace(lease, phase=Revoked())), effects
     return dropped(state, lease.task.id), effects
 
 
@@ -235,7 +242,7 @@ def outsider_expired(state: State, event: OutsiderExpired, now: float) -> Step:
         renewed = replace(lease, until=event.until, expires=now + max(lease.seconds, 1.0))
         return held(state, renewed), ()
     log = Log("lost", event.task, lease.agent, event.fence, "the lease expired")
-    return dropped(state, event.task), (log, LookForIdleQueues(), Look())
+    return dropped(state, event.task), (log, LookForIdleQueues(), Look(), LookForLandings())
 
 
 def _outsiders_lease(holder: Holder, now: float) -> Lease:
@@ -315,8 +322,20 @@ def snapshot(state: State, event: SnapshotTaken, now: float) -> Step:
             effects.append(_revoke(lease, Outcome.CANCELLED, "cancelled"))
         else:
             effects.append(Requeue(holder.task, holder.fence, "cancelled", counts=False))
+    for fact in event.agents:
+        over = fact.task in state.leases or (fact.task, fact.fence) in reported
+        if fact.task in event.retried and not over:
+            lease = _ending(fact, now + state.settings.lease_seconds)
+            state = held(state, lease)
+            effects.append(_revoke(lease, Outcome.LOST, "queued again"))
     effects += [Look()]
     return state, tuple(effects)
+
+
+def _ending(fact: AgentFact, expires: float) -> Lease:
+    """What an agent still runs of a task that waits again: until it is over, nobody else may."""
+    task = Waiting(fact.task, "", "", "", 0)
+    return Lease(task, fact.fence, fact.name, fact.agent_id, Revoked(), expires, seen=True)
 
 
 def _lease_again(holder: Holder, fact: AgentFact | None, expires: float, now: float) -> Lease:

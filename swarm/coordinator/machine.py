@@ -13,6 +13,8 @@ from typing import TypeAlias, assert_never
 from swarm.coordinator import claims, intake, landing_steps, landings, leases, offers, reports
 from swarm.coordinator.landing_messages import (
     Decided,
+    DoubtAnswered,
+    DoubtSettled,
     LandingEnded,
     LandingSettled,
     LandingsFound,
@@ -136,7 +138,10 @@ def _step(state: State, event: Event, now: float) -> Step:
             return claims.garbled(state, sender, reason, now)
         case Tick():
             return tick(state, now)
-        case LandingsFound() | LandingEnded() | LandingSettled() | Decided():
+        case (
+            LandingsFound() | LandingEnded() | LandingSettled() | DoubtAnswered() | DoubtSettled()
+            | Decided()
+        ):  # fmt: skip
             return landing_steps.step(state, event, now)
         case _:
             return _ended(state, event, now)
@@ -255,7 +260,8 @@ def _ended(
         case GivenBack():
             return reports.was_given_back(state, event)
         case Requeued():
-            return state, (Look(),)
+            # Lost once too often it has failed: of a review, another may have to be asked for.
+            return state, (LookForIdleQueues(), Look(), LookForLandings())
         case CancelledFound() | OutsidersFound() | OutsiderExpired():
             return leases.seen(state, event, now)
         case TakenIn():

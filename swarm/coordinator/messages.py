@@ -9,12 +9,21 @@ from typing import TypeAlias
 from swarm.coordinator.landing_messages import (
     Decide,
     Decided,
+    DoubtAnswered,
+    DoubtSettled,
     LandingEnded,
     LandingSettled,
     LandingsFound,
     LookForLandings,
 )
-from swarm.coordinator.landings import Land, NoteLanding, SettleLanding, StopLanding
+from swarm.coordinator.landings import (
+    AskWhether,
+    Land,
+    NoteLanding,
+    SettleDoubt,
+    SettleLanding,
+    StopLanding,
+)
 from swarm.coordinator.state import Waiting
 from swarm.core.matching import Takes
 from swarm.core.model import Outcome
@@ -40,6 +49,8 @@ class SnapshotTaken:
     agents: tuple[AgentFact, ...]
     reports: tuple[Finished, ...]
     holders: tuple[Holder, ...]
+    retried: frozenset[str] = frozenset()
+    """Tasks that were queued again, though an agent still runs an earlier attempt at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +313,8 @@ Event: TypeAlias = (
     | HandedOver | Poked | RulesAre | Online | Heard | Garbled | Tick
     | Found | OffersChecked | ClaimWon | ClaimLost | Prepared | Unprepared | NotBegun | Recorded
     | GivenBack | Requeued | CancelledFound | OutsidersFound | OutsiderExpired
-    | TakenIn | Unacceptable | LandingsFound | LandingEnded | LandingSettled | Decided
+    | TakenIn | Unacceptable | LandingsFound | LandingEnded | LandingSettled
+    | DoubtAnswered | DoubtSettled | Decided
 )  # fmt: skip
 
 # -- effects --------------------------------------------------------------------------------------
@@ -490,4 +502,5 @@ Effect: TypeAlias = (
     | TryClaim | Prepare | Say | Unsay
     | Tell | Begin | Renew | Record | Requeue | GiveBack | TakeIn | NoteGate | MindRoles | Log
     | LookForLandings | Land | StopLanding | SettleLanding | NoteLanding | Decide
+    | AskWhether | SettleDoubt
 )  # fmt: skip

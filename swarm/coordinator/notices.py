@@ -210,14 +210,19 @@ class Notices:
     async def _tell(self, notice: DueNotice, rule: NotifyRule) -> None:
         try:
             why = await self._hooks.tell(rule, notice.kind, notice.task, notice.body)
-            self._settle(notice, why)
             self._show(notice.hook, rule, why)
+            # Its hook is busy until then: nobody is told the same a hundred times a second.
+            while not self._settle(notice, why):  # noqa: ASYNC110 - nothing tells of room
+                await asyncio.sleep(LEDGER_SECONDS)
         finally:
             self._busy.pop(notice.hook, None)
             self._wake.set()
 
-    def _settle(self, notice: DueNotice, why: str) -> None:
-        """It was told, or is tried again later, or given up."""
+    def _settle(self, notice: DueNotice, why: str) -> bool:
+        """It was told, or is tried again later, or given up; false where that cannot be kept.
+
+        Killed before it is kept, it is told again: at least once, which is what is promised.
+        """
         tries = notice.tries + 1
         try:
             if not why:
@@ -234,8 +239,9 @@ class Notices:
                     "not told yet", event=notice.kind, task=notice.task, tries=tries, error=why
                 )
         except LedgerError as error:
-            # It is told again: at least once, which is what is promised.
             self._log.write("notices", error=str(error))
+            return False
+        return True
 
     def _show(self, hook: str, rule: NotifyRule, why: str) -> None:
         """People see that a hook does not work before they miss what it was to tell."""

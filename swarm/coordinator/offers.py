@@ -23,6 +23,7 @@ from swarm.coordinator.state import (
     WAIT_CAP,
     Offer,
     Patience,
+    Revoked,
     State,
     Waiting,
     hopeless,
@@ -47,8 +48,10 @@ def wants(state: State) -> tuple[tuple[Takes, ...], int] | None:
     roles = sorted({fact.role for fact in idle_agents(state)})
     if not roles:
         return None
-    # Those that wait for one agent must not hide the ones behind them.
-    number = room + len(state.offers) + len(state.patience)
+    # Those that wait for one agent, or for the end of their last attempt, must not hide the ones
+    # behind them.
+    ending = sum(isinstance(lease.phase, Revoked) for lease in state.leases.values())
+    number = room + len(state.offers) + len(state.patience) + ending
     return tuple(takes_of(state, role) for role in roles), number
 
 

@@ -32,6 +32,8 @@ from swarm.wire.work import Blocked, Report, Settled, TaskDone, TaskRef, Unclaim
 
 MAX_RESULT, MAX_REASON, MAX_NAME, MAX_REVIEW = 4000, 4000, 200, 60_000
 """Characters kept of what a report says."""
+MAX_UNRESOLVED = 50
+"""Files in conflict that are kept of it."""
 MAX_RETRY_SECONDS = 3600.0
 """Longest wait that whoever gives a task back can ask for: none parks it for ever."""
 
@@ -163,4 +165,6 @@ def _finished(report: Report, fence: int) -> Finished:
         swarm_budget=report.swarm_budget,
         start=None if report.start is None else report.start[:MAX_NAME],
         review=report.review[:MAX_REVIEW],
+        unresolved=tuple(one[:MAX_NAME] for one in report.unresolved[:MAX_UNRESOLVED]),
+        aside=None if report.aside is None else report.aside[:MAX_NAME],
     )

@@ -17,8 +17,8 @@ def answer(task: Task) -> str:
     lines = [f"# {task.title}", "", f"- task: {task.id}", f"- state: {task.state}{result}"]
     if task.branch:
         lines.append(f"- branch: {task.branch}")
-    if task.landed or task.tip:
-        lines.append(f"- commit: {task.landed or task.tip}")
+    if commit := task.landed if task.has_landed else task.tip:
+        lines.append(f"- commit: {commit}")
     if task.reason:
         lines.append(f"- reason: {' '.join(task.reason.split())}")
     if task.state is TaskState.NEEDS_HUMAN:

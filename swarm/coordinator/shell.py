@@ -22,7 +22,7 @@ from swarm.coordinator.earlier import changes, ranges, tells_more, with_changes
 from swarm.coordinator.hubs import Hubs
 from swarm.coordinator.landing_jobs import LandingJobs, Lands
 from swarm.coordinator.landing_messages import LookForLandings
-from swarm.coordinator.landings import Land, StopLanding
+from swarm.coordinator.landings import AskWhether, Land, StopLanding
 from swarm.coordinator.machine import deadline, step
 from swarm.coordinator.offers import wants
 from swarm.coordinator.state import Settings, State
@@ -221,7 +221,8 @@ class Coordinator:
                 self._attempt(record, lambda: self.books.record(record, commits))
             case lifeline.Snapshot(agents=agents, reports=reports):
                 holders = tuple(self._ledger.holders())
-                self.handle(m.SnapshotTaken(agents, reports, holders))
+                retried = self.books.retried(agents)
+                self.handle(m.SnapshotTaken(agents, reports, holders, retried))
             case lifeline.Used(spent=spent):
                 self._spent(spent)
             case _:
@@ -255,6 +256,8 @@ class Coordinator:
                 self._landing.start(what)
             case StopLanding(what):
                 self._landing.stop(what)
+            case AskWhether(what):
+                self._landing.ask(what)
             case m.Say(message, priority, key, to):
                 self._channel.say(encode(message), key=key, priority=priority, to=to)
             case m.Unsay(key):

@@ -279,8 +279,3 @@ def idle_agents(state: State) -> list[AgentFact]:
         and not (fact.task or fact.closed)
         and fact.name not in busy
     ]
-
-
-def without(mapping: Mapping[str, object], key: str) -> dict[str, object]:
-    """A copy that lacks ``key``."""
-    return {k: v for k, v in mapping.items() if k != key}

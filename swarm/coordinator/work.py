@@ -31,7 +31,6 @@ def work_of(claimed: Claimed, repo: RepoWork, left: Amount) -> Work:
         kind=task.kind,
         feedback=claimed.feedback,
         folder=task.folder,
-        labels=dict(task.labels),
         thread=claimed.thread,
     )
 

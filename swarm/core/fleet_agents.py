@@ -200,7 +200,6 @@ class Service:
 
     name: str
     life: Life
-    agent_id: str = ""
     address: str = ""
     failing: str = ""
     trouble: str = ""

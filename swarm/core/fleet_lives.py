@@ -55,9 +55,7 @@ def ready(fleet: FleetState, event: ChildReady) -> None:
         fleet.first_pulse(event.name)
         return
     service = fleet.services[event.name]
-    fleet.services[event.name] = replace(
-        service, agent_id=event.agent_id, address=event.address or service.address
-    )
+    fleet.services[event.name] = replace(service, address=event.address or service.address)
     fleet.live(event.name, life.Ready())
     fleet.first_pulse(event.name)
     if event.name == COORDINATOR:

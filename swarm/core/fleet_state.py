@@ -26,6 +26,7 @@ from swarm.core.fleet_effects import (
 )
 from swarm.core.fleet_events import Fact, Report
 from swarm.core.fleet_settings import FleetSettings
+from swarm.core.fleet_story import story_of
 from swarm.core.fleet_timers import Timers
 from swarm.core.gate import (
     YOUNG_SECONDS,
@@ -310,7 +311,8 @@ class FleetState:
         if before is None:
             return
         after, effects = life.step(before, event, self.now, self.jitter)
-        self._note_life(before, after, event)
+        for entry in story_of(before, after, event, self.now):
+            self.note(entry)
         if name in self.agents:
             agent = self.agents[name]
             cleaning = isinstance(agent.work, Cleaning)
@@ -328,38 +330,6 @@ class FleetState:
                     self.emit(leave)
                     continue
             self.emit(effect)
-
-    def _note_life(self, before: life.Life, after: life.Life, event: life.Event) -> None:
-        name, phase = before.name, after.phase
-        match event:
-            case life.Spawned(pid=pid):
-                self.note(journal.ChildSpawned(name, pid))
-            case life.Exited(status=status) if before.pid is not None:
-                was = before.phase
-                asked = isinstance(was, life.Stopping) and was.then is not life.Then.CRASH
-                reason = "" if asked else after.reason
-                self.note(journal.ChildExited(name, before.pid, status, reason, asked))
-            case life.Forgiven(shared=shared) if after.history != before.history:
-                self.note(journal.ChildForgiven(name, shared.reason))
-            case _:
-                pass
-        if type(phase) is type(before.phase):
-            return
-        match phase:
-            case life.Running(pid=pid):
-                self.note(journal.ChildReady(name, pid))
-            case life.Stopping(then=life.Then.CRASH, reason=reason):
-                self.note(journal.ChildUnresponsive(name, reason))
-            case life.Backoff(until=until):
-                self.note(journal.ChildBackoff(name, after.reason, round(until - self.now, 3)))
-            case life.Spawning() if isinstance(event, life.Exited) and _crashed(before):
-                self.note(journal.ChildBackoff(name, after.last_crash, 0.0))
-            case life.Degraded():
-                self.note(journal.ChildDegraded(name, after.reason))
-            case life.Stopped():
-                self.note(journal.ChildStopped(name, after.reason))
-            case _:
-                pass
 
     # -- heartbeats -------------------------------------------------------------------------------
 
@@ -503,11 +473,6 @@ def _coming(agent: Agent) -> bool:
     """Whether a start or a wait for readiness still has to wait for it."""
     settled = agent.state in (AgentState.DEGRADED, AgentState.STOPPED)
     return not (agent.ready or agent.leaving or settled)
-
-
-def _crashed(before: life.Life) -> bool:
-    was = before.phase
-    return not isinstance(was, life.Stopping) or was.then is life.Then.CRASH
 
 
 def _keep(members: set[str], name: str, belongs: bool) -> None:

@@ -98,16 +98,14 @@ def answer(fleet: FleetState, agent: Agent) -> None:
         fleet.put(replace(agent, work=Waiting(asking.idle_since)))
         return
     work, known = _work_for(fleet, agent.name, asking)
-    pending = gate.Pending(agent.name, asking.task, asking.fence, asking.since, known=known)
-    admission = gate.admit([pending], fleet.gate(), fleet.now)
-    if admission.granted:
-        _grant(fleet, agent, asking, work)
-        return
-    for _one, closed in admission.denied:
-        fleet.deny(agent, asking.task, asking.fence, closed.reason, closed.retry_after)
-        fleet.put(replace(agent, work=Waiting(asking.idle_since)))
-        return
-    fleet.timers.set(("asking", agent.name), asking.since + gate.WORK_WAIT_SECONDS)
+    match gate.admit(asking.since, known, fleet.gate(), fleet.now):
+        case gate.Open():
+            _grant(fleet, agent, asking, work)
+        case gate.Closed(reason=reason, retry_after=retry):
+            fleet.deny(agent, asking.task, asking.fence, reason, retry)
+            fleet.put(replace(agent, work=Waiting(asking.idle_since)))
+        case None:
+            fleet.timers.set(("asking", agent.name), asking.since + gate.WORK_WAIT_SECONDS)
 
 
 def _work_for(fleet: FleetState, name: str, asking: Asking) -> tuple[TaskWork | None, bool]:

@@ -8,7 +8,6 @@ machine: memory, spending and quota are plain facts that the shell measures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -208,55 +207,20 @@ def _fits(facts: GateFacts) -> int | None:
     return 1 + spare // facts.session_memory_mb
 
 
-# -- promotions that wait for an answer ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A daemon holds an assignment and asks to start its session."""
-
-    agent: str
-    task: str
-    fence: int
-    since: float
-    priority: int = 0
-    known: bool = True
-    """Whether the work itself has come (or will come by chat): without it nothing can start."""
-    obstacle: str = ""
-    """Why this one cannot start whatever the gate says, e.g. a sandbox that is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The answers to a set of pending promotions; who is in neither still waits for its work."""
-
-    granted: tuple[Pending, ...] = ()
-    denied: tuple[tuple[Pending, Closed], ...] = ()
-
+# -- a promotion that waits for an answer -------------------------------------------------------
 
 WORK_WAIT_SECONDS = 5.0
 """How long a promotion waits for the coordinator's word about its work."""
 
 
-def admit(pending: Iterable[Pending], facts: GateFacts, now: float) -> Admission:
-    """Answer each promotion: by priority, then by age; one that cannot start delays no other."""
-    granted: list[Pending] = []
-    denied: list[tuple[Pending, Closed]] = []
+def admit(since: float, known: bool, facts: GateFacts, now: float) -> Verdict | None:
+    """Answer a daemon that has asked since then to start its session; ``None``: not yet.
+
+    ``known``: the work itself has come, or will come by chat; without it nothing can start.
+    """
     verdict = judge(facts, now)
-    for one in sorted(pending, key=lambda p: (-p.priority, p.since, p.agent)):
-        if one.obstacle:
-            denied.append((one, Closed(one.obstacle, UNKNOWN_RETRY)))
-        elif isinstance(verdict, Closed):
-            denied.append((one, verdict))
-        elif one.known:
-            granted.append(one)
-            verdict = _one_less(verdict)
-        elif now - one.since >= WORK_WAIT_SECONDS:
-            denied.append((one, Closed("the coordinator does not know it", FULL_RETRY)))
-    return Admission(tuple(granted), tuple(denied))
-
-
-def _one_less(verdict: Open) -> Verdict:
-    if verdict.slots > 1:
-        return Open(verdict.slots - 1)
-    return Closed("the last free slot was just taken", FULL_RETRY)
+    if isinstance(verdict, Closed) or known:
+        return verdict
+    if now - since >= WORK_WAIT_SECONDS:
+        return Closed("the coordinator does not know it", FULL_RETRY)
+    return None

@@ -53,6 +53,8 @@ class Owner:
     """The branch's commit as it was reported, and landed."""
     landed: str | None = None
     """The commit of the target that holds it."""
+    in_doubt: bool = False
+    """Whether it has landed is still to be found out: by its landing's note."""
 
     @property
     def unfinished(self) -> str:
@@ -61,6 +63,8 @@ class Owner:
             return f"its task is {self.state}"
         if self.held:
             return "its task's session is still ending"
+        if self.in_doubt:
+            return "whether it has landed is known once a swarm has run"
         return "another task goes on from it" if self.needed else ""
 
 
@@ -257,7 +261,7 @@ def endings(
     found = []
     for one in going:
         saved = ""
-        if one.tip in loose and not _has_landed(one, loose):
+        if one.tip in loose and not _has_landed(one, loose, taken):
             saved = _spare(one, names)
             names[saved] = one.tip
         task = one.owner.id if one.owner is not None else ""
@@ -275,12 +279,19 @@ def _notes(taken: Mapping[str, str], loose: Collection[str]) -> dict[str, list[t
     return found
 
 
-def _has_landed(one: Branch, loose: Collection[str]) -> bool:
-    """Whether the target holds the very commit the branch ends in, in its own form (squashed)."""
+def _has_landed(one: Branch, loose: Collection[str], taken: Mapping[str, str]) -> bool:
+    """Whether the target holds the very commit the branch ends in, in its own form (squashed).
+
+    The ledger says it of a task's last result, a landing's note also of one from before a retry.
+    """
     task = one.owner
+    if task is None:
+        return False
+    noted = taken.get(f"{LANDED}{task.id}/{one.tip}")
+    if noted is not None and noted not in loose:
+        return True
     return (
-        task is not None
-        and task.result is TaskResult.MERGED
+        task.result is TaskResult.MERGED
         and task.landed is not None
         and task.tip == one.tip
         and task.landed not in loose

@@ -122,7 +122,11 @@ def why_nobody(fleet: Iterable[Takes], needs: Needs) -> str:
     able = [takes for takes in fleet if _takes_role(takes, needs)]
     role = needs.role
     if not able:
-        return f"no agent of this fleet takes role {role}; try: agentctl swarm scale {role}=1"
+        # Those that are down or degraded are not among them: a person sees them in the status.
+        return (
+            f"no agent that runs takes role {role}; see agentctl swarm status, or try: "
+            f"agentctl swarm scale {role}=1"
+        )
     able = [takes for takes in able if _takes_lane(takes, needs)]
     if not able:
         return (

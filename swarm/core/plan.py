@@ -88,10 +88,6 @@ class Plan:
         """Those that count then."""
         return tuple(change for change in self.changes if change.applies is applies)
 
-    def touches(self, prefix: str) -> bool:
-        """Whether anything at or below the dotted path ``prefix`` changes."""
-        return any(c.path == prefix or c.path.startswith(prefix + ".") for c in self.changes)
-
     def lines(self) -> tuple[str, ...]:
         """One line a change, for people; says so when there is none."""
         return tuple(str(change) for change in self.changes) or ("nothing changed",)

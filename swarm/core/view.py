@@ -1,4 +1,4 @@
-"""The journal, folded: the story of one agent for people, and what status wants to know of it.
+"""The journal for people: each entry in words, and the story of one agent.
 
 Entries come as read from the journal's JSON lines, oldest first; lines of unknown kinds and
 damaged ones are skipped.
@@ -7,7 +7,6 @@ damaged ones are skipped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 
 from swarm.core import journal as j
 from swarm.core.life import describe_status
@@ -155,85 +154,3 @@ def _entries(lines: Iterable[Line]) -> Iterator[tuple[str, j.Entry]]:
         entry = j.read(line)
         if entry is not None:
             yield str(line.get("ts", "")), entry
-
-
-# -- facts --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ChildFacts:
-    """What the journal knows of one child; times are the journal's own text."""
-
-    name: str
-    spawned: int = 0
-    crashes: int = 0
-    last_crash: str = ""
-    last_crash_at: str = ""
-    sessions: int = 0
-    outcomes: tuple[tuple[str, int], ...] = ()
-    """How its sessions ended, outcome and number, by name."""
-    last_task: str = ""
-    commits: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the journal knows of the swarm."""
-
-    children: Mapping[str, ChildFacts]
-    started_at: str = ""
-    """When the last supervisor started."""
-    clean: bool = True
-    """Whether the last supervisor that started has also stopped, so far as the journal goes."""
-    paused: str | None = None
-    """Reason of a pause in force at the end of the journal; ``None`` when there is none."""
-    scaled_to: Mapping[str, int] | None = None
-    """The last ``scale`` since the start, role → count."""
-
-
-def facts(lines: Iterable[Line]) -> Facts:
-    """Fold a journal."""
-    children: dict[str, ChildFacts] = {}
-    whole = Facts(children)
-    for ts, entry in _entries(lines):
-        name = getattr(entry, "child", "")
-        if name:
-            known = children.get(name, ChildFacts(name))
-            children[name] = _fold_child(known, ts, entry)
-        else:
-            whole = _fold_swarm(whole, ts, entry)
-    return whole
-
-
-def _fold_child(known: ChildFacts, ts: str, entry: j.Entry) -> ChildFacts:
-    match entry:
-        case j.ChildSpawned():
-            return replace(known, spawned=known.spawned + 1)
-        case j.ChildBackoff(reason=reason) | j.ChildDegraded(reason=reason):
-            return replace(known, crashes=known.crashes + 1, last_crash=reason, last_crash_at=ts)
-        case j.SessionStarted(task=task):
-            return replace(known, sessions=known.sessions + 1, last_task=task)
-        case j.SessionEnded(outcome=outcome, commits=commits):
-            ended = dict(known.outcomes)
-            ended[outcome] = ended.get(outcome, 0) + 1
-            return replace(
-                known, outcomes=tuple(sorted(ended.items())), commits=known.commits + commits
-            )
-        case _:
-            return known
-
-
-def _fold_swarm(whole: Facts, ts: str, entry: j.Entry) -> Facts:
-    match entry:
-        case j.SwarmStarted():
-            return replace(whole, started_at=ts, clean=False, scaled_to=None)
-        case j.SwarmStopped():
-            return replace(whole, clean=True)
-        case j.Paused(reason=reason):
-            return replace(whole, paused=reason)
-        case j.Resumed():
-            return replace(whole, paused=None)
-        case j.Scaled(after=after):
-            return replace(whole, scaled_to=after)
-        case _:
-            return whole

@@ -76,7 +76,7 @@ STUCK_SECONDS = 3.0
 has the time to say so properly (rules, "Outcomes")."""
 KILL_AGAIN_SECONDS = 1.0
 RETRY_DISK_SECONDS = 5.0
-LEAVING_REASON = "the swarm is stopping"
+LEAVING_REASON = "its agent was stopped"
 
 SessionNews: TypeAlias = (
     SessionBegan | LaunchFailed | SessionSpoke | SessionSpent | SessionStuck | SessionOverLimit

@@ -17,9 +17,10 @@ from swarm.sessions.model import Summary
 from swarm.sessions.outcome import Evidence, decide
 from swarm.sessions.prompt import ANSWER_FILES, QUESTION_FILE
 from swarm.spawner.author import git_identity
-from swarm.spawner.clone_merge import Merged, marked
+from swarm.spawner.clone_merge import Handed, Merged
 from swarm.spawner.homecoming import bring_home
 from swarm.spawner.hub import count_commits
+from swarm.spawner.refs import read_ref
 from swarm.spawner.results import keep_results, plain_file
 from swarm.spawner.workspace import Workspace
 from swarm.wire.lifeline import Finished, RepoWork
@@ -30,6 +31,8 @@ MAX_ANSWER = 60_000
 """Characters of ``review.json`` or ``plan.yaml`` that are read (``wire.lifeline.Finished``)."""
 MAX_NAMED = 5
 """Files in conflict that a reason names."""
+MAX_UNRESOLVED, MAX_NAME = 50, 200
+"""Files in conflict that a report names, and characters of each (``wire.lifeline.Finished``)."""
 
 
 class Home(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,6 +46,8 @@ class Home(msgspec.Struct, frozen=True, omit_defaults=True):
     """Files in which a conflict, or its markers, were left."""
     note: str = ""
     """What of its results could not be kept."""
+    aside: str | None = None
+    """The commit beside the branch that has what was made of those files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +110,22 @@ def secure(
             confinement.containment, confinement.landlock, marker(home_id, task, fence)
         ),
         holder=left.holder,
+        handed=_handed(repo, left.merged),
     )
     if not came.problem and not came.saved:
         rest(workspace, repo.hub, repo.clone, repo.base, confinement)
     count = count_commits(repo.hub, repo.base, came.commit) if came.commit is not None else 0
-    unresolved = came.unresolved or _with_markers(repo, left.merged, came.commit)
-    return _encoder.encode(Home(came.commit, count, came.saved, came.problem, unresolved, note))
+    aside = read_ref(repo.hub, came.saved[-1]) if came.unresolved and came.saved else None
+    return _encoder.encode(
+        Home(came.commit, count, came.saved, came.problem, came.unresolved, note, aside)
+    )
 
 
-def _with_markers(repo: RepoWork, merged: Merged | None, tip: str | None) -> tuple[str, ...]:
-    """Files given to the session in conflict, and committed with the conflict's markers."""
-    if merged is None or tip is None:
-        return ()
-    return marked(repo.hub, (repo.start, repo.merge), tip, merged.conflicts)
+def _handed(repo: RepoWork, merged: Merged | None) -> Handed | None:
+    """What the session was given in conflict, where we know it ourselves."""
+    if merged is None or not merged.conflicts:
+        return None
+    return Handed((repo.start, repo.merge), merged.conflicts)
 
 
 def read_home(data: bytes) -> Home:
@@ -171,7 +179,8 @@ def conclude(
     stands = job.work.repo is not None and home.commit == job.work.repo.start
     if home.problem and (stands or not home.commits) and outcome is Outcome.SUCCEEDED:
         outcome = Outcome.FAILED  # work that nobody can get at is not done
-    if home.unresolved and outcome is Outcome.SUCCEEDED and not verdict.needs_human:
+    left = home.unresolved if outcome is Outcome.SUCCEEDED and not verdict.needs_human else ()
+    if left:
         outcome = Outcome.FAILED  # whatever it says: it cannot be built on
     summary, repo = seen.summary, job.work.repo
     start = repo.start if repo is not None else None
@@ -192,7 +201,14 @@ def conclude(
         needs_human=verdict.needs_human,
         start=job.merged.start if job.merged is not None else start,
         review=seen.answer,
+        unresolved=tuple(_printable(name) for name in left[:MAX_UNRESOLVED]),
+        aside=home.aside if left else None,
     )
+
+
+def _printable(name: str) -> str:
+    """A file's name in a report: as long as it may be, and no longer in JSON."""
+    return "".join(c if c.isprintable() else "?" for c in name[:MAX_NAME])
 
 
 def _reason(why: str, home: Home) -> str:

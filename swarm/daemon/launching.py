@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from swarm.daemon import memory
 from swarm.daemon.session import UNLIMITED, RawLog, Session, keep_prompt
 from swarm.daemon.state import Job
-from swarm.errors import SwarmError, WorkspaceError
-from swarm.sandbox import cgroups, kernel, oom
-from swarm.sandbox.cgroups import Group, Limits
+from swarm.errors import WorkspaceError
+from swarm.sandbox import kernel, oom
+from swarm.sandbox.cgroups import Limits
 from swarm.sandbox.environment import prepare_state, session_environment
 from swarm.sandbox.grants import session_rules
 from swarm.sandbox.landlock import MINIMUM_ABI, NETWORK_ABI, LandlockRules
-from swarm.sandbox.launch import Command, Confinement, Tree, launch
+from swarm.sandbox.launch import Command, Confinement
+from swarm.sandbox.limited import Place, launch_limited
 from swarm.sandbox.trees import marker
 from swarm.sessions.model import Launch, LaunchRequest
 from swarm.sessions.prompt import ANSWER_FILES, QUESTION_FILE, Assignment, compose
@@ -36,9 +37,6 @@ from swarm.spawner.results import forget_files
 from swarm.spawner.workspace import Workspace, prepare_task
 from swarm.wire.lifeline import RepoWork, Tuning, Work
 from swarm.wire.spawn import DaemonSpec
-
-UNCAPPED_NICE = 10
-"""Priority is lowered so much where ``cpu_percent`` cannot be kept: others go first, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +138,12 @@ def start(means: Means, job: Job, limits: Limits = UNLIMITED) -> Session:
         prelude = _prelude(workspace, repo, env)
     if not job.probe:
         memory.mark_used(workspace)
-    tree, trouble = _launch(
-        Command(how.argv, where, env), prelude, confinement, _group(spec, job, limits), limits
+    tree, trouble = launch_limited(
+        Command(how.argv, where, env),
+        prelude,
+        confinement,
+        Place(spec.cgroups, work.task, job.fence),
+        limits,
     )
     before = memory.used_before(workspace, work.resume_session)
     return Session(
@@ -158,40 +160,6 @@ def start(means: Means, job: Job, limits: Limits = UNLIMITED) -> Session:
 def _record(spec: DaemonSpec, work: Work) -> str:
     """Path of what is kept of this attempt, without its ending."""
     return f"{spec.home}/logs/sessions/{work.task}.{work.attempt}"
-
-
-def _group(spec: DaemonSpec, job: Job, limits: Limits) -> Group | str:
-    """The session's own cgroup, or why it has none."""
-    if not spec.cgroups:
-        return ""
-    try:
-        return cgroups.make(spec.cgroups, job.work.task, job.fence, limits)
-    except OSError as error:
-        return f"no cgroup can be made: {error.strerror}"
-
-
-def _launch(
-    command: Command,
-    prelude: tuple[Command, ...],
-    confinement: Confinement,
-    group: Group | str,
-    limits: Limits,
-) -> tuple[Tree, str]:
-    """Launch in the group; a group that cannot be entered costs the limits, not the session.
-
-    Also says why it is in none though it should be.
-    """
-    trouble = group if isinstance(group, str) else ""
-    if isinstance(group, Group):
-        capped = limits.cpu_percent is None or bool(group.folder("cpu"))
-        inside = replace(confinement, group=group, nice=0 if capped else UNCAPPED_NICE)
-        try:
-            return launch(command, prelude, inside), ""
-        except SwarmError as error:
-            cgroups.remove(group)
-            trouble = str(error)
-    nice = 0 if limits.cpu_percent is None else UNCAPPED_NICE
-    return launch(command, prelude, replace(confinement, nice=nice)), trouble
 
 
 def _prelude(workspace: Workspace, repo: RepoWork, env: Mapping[str, str]) -> tuple[Command, ...]:
@@ -220,13 +188,11 @@ def _request(means: Means, job: Job, out: str, context: str) -> LaunchRequest:
             task_id=work.task,
             prompt=work.prompt,
             agent=spec.name,
-            role=spec.role,
             role_prompt=spec.role_prompt,
             workspace=workspace.repo,
             out_dir=out,
             branch=work.repo.branch if work.repo is not None else "",
             component=work.component,
-            title=work.title,
             earlier=work.earlier,
             thread=work.thread,
             context=context,

@@ -45,6 +45,8 @@ def report(finished: Finished, agent_id: str) -> TaskDone | TaskFail | Blocked:
         swarm_budget=finished.swarm_budget,
         start=finished.start,
         review=finished.review,
+        unresolved=finished.unresolved,
+        aside=finished.aside,
     )
 
 

@@ -39,7 +39,6 @@ def _clean(order: CleanerSpec) -> Cleaned:
         home_id=order.home_id,
         agents=frozenset,  # none of those it was given has an agent any more
         paths=order.left,
-        sandbox=order.sandbox,
     )
     try:
         report = cleaning.carry_out()

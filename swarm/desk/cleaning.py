@@ -81,7 +81,6 @@ class Cleaning:
         agents: Agents,
         base: str = "",
         paths: Sequence[str] = (),
-        sandbox: str = "auto",
         progress: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -91,7 +90,7 @@ class Cleaning:
         self._agents = agents
         self._base = base
         self._paths = paths
-        self._confinement = Confinement(landlock=None if sandbox == "off" else LandlockRules())
+        self._confinement = Confinement(landlock=LandlockRules())
         self._progress = progress
         self._clock = clock
         self._refs: dict[str, dict[str, str]] = {}

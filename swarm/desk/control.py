@@ -118,11 +118,18 @@ def poke(places: Places) -> bool:
     """Tell a running swarm that the ledger changed; whether there is one that heard it."""
     try:
         ask(places, control.PokeLedger(), patience=2.0)
-    except NotRunning:
+    except (NotRunning, OSError):  # nobody, or none that can be reached: no descriptor is left
         return False
     except SwarmError:
-        return is_locked(places)  # it finds the task when it looks again
+        return _runs(places)  # it finds the task when it looks again
     return True
+
+
+def _runs(places: Places) -> bool:
+    try:
+        return is_locked(places)
+    except OSError:
+        return False
 
 
 def _connect(places: Places, patience: float | None) -> socket.socket:

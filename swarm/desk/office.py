@@ -51,5 +51,5 @@ class Office:
             self._poke_again = False
             try:
                 await asyncio.to_thread(poke, self.desk.places)
-            except SwarmError:
+            except (SwarmError, OSError):  # no descriptor is left, even for a thread's first import
                 return  # there is none that could hear it

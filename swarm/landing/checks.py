@@ -1,8 +1,9 @@
-"""``repo.checks`` on what is about to land: in a checkout of its own, contained, with a time limit.
+"""``repo.checks`` on what is about to land: in a checkout of its own, contained, with limits.
 
 The checks run what a session wrote, so they get what a session gets: a scrubbed environment, a
-file-system sandbox, a process tree that dies with them.  The checkout is a repository of their
-own that borrows the hub's objects; nothing of ours runs in it afterwards.
+file-system sandbox, a process tree that dies with them and may not use up the machine.  The
+checkout is a repository of their own that borrows the hub's objects; nothing of ours runs in it
+afterwards.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import os
 import re
 import select
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
 
 from swarm.errors import GitError
+from swarm.landing.bounds import Bounds
 from swarm.landing.model import Job
 from swarm.sandbox import oom
+from swarm.sandbox.cgroups import Limits
 from swarm.sandbox.environment import session_environment
 from swarm.sandbox.grants import session_rules
-from swarm.sandbox.launch import Command, Confinement, Tree, kill, launch, read_status, reap
+from swarm.sandbox.launch import Command, Confinement, Tree, kill, read_status, reap
+from swarm.sandbox.limited import Place, launch_limited
 from swarm.sandbox.trees import marker
 from swarm.spawner.folders import write_whole
 from swarm.spawner.git import FETCH_SECONDS, git, safe_ref, try_git
@@ -179,8 +184,15 @@ def _run(
         tmp=tmp,
         oom_score=oom.SESSION,
     )
-    tree = launch(Command(argv, repo, env), (), within)
-    late, status, trouble = _follow(tree, output, end)
+    limits = Limits(job.memory_mb, job.max_processes, job.cpu_percent)
+    place = Place(job.cgroups, LANDING_TASK + job.task, job.n)
+    tree, uncaged = launch_limited(Command(argv, repo, env), (), within, place, limits)
+    if uncaged:
+        print(f"agentctl-lander: a check of {job.task}: {uncaged}", file=sys.stderr)
+    bounds = Bounds(tree, job)
+    late, status, trouble = _follow(tree, output, end, bounds)
+    if bounds.over:
+        return Failed(_told(check, f"was stopped: it {bounds.over}", output))
     if late:
         limit = f"the limit of {job.check_seconds:g} s for all checks was reached"
         return Failed(_told(check, f"was stopped: {limit}", output))
@@ -192,16 +204,19 @@ def _run(
     return Failed(_told(check, f"failed: {how}", output))
 
 
-def _follow(tree: Tree, output: _Output, end: float | None) -> tuple[bool, int | None, str]:
+def _follow(
+    tree: Tree, output: _Output, end: float | None, bounds: Bounds
+) -> tuple[bool, int | None, str]:
     """Until the tree is gone: whether time ran out, its exit status, why it was not started."""
     told: dict[int, bytearray] = {tree.status: bytearray(), tree.stderr: bytearray()}
     late = False
     try:
-        late = not _watch(tree, told, output, end)
+        late = not _watch(tree, told, output, end, bounds)
     finally:
         kill(tree)
         select.select([tree.pidfd], [], [])
         _drain(tree, told, output)
+        bounds.close()
         reap(tree)
     status, trouble = None, ""
     for line in bytes(told[tree.status]).splitlines():
@@ -211,19 +226,36 @@ def _follow(tree: Tree, output: _Output, end: float | None) -> tuple[bool, int |
     return late, status, trouble
 
 
-def _watch(tree: Tree, told: dict[int, bytearray], output: _Output, end: float | None) -> bool:
-    """False when time runs out first."""
+def _watch(
+    tree: Tree,
+    told: dict[int, bytearray],
+    output: _Output,
+    end: float | None,
+    bounds: Bounds,
+) -> bool:
+    """Until it is over, or over a limit; false when time runs out first."""
     poll = select.poll()
-    for fd in (tree.pidfd, tree.stdout, *told):
+    for fd in (tree.pidfd, tree.stdout, *told, *bounds.descriptors):
         poll.register(fd, select.POLLIN)
-    while end is None or time.monotonic() < end:
-        left = None if end is None else max(0.0, end - time.monotonic()) * 1000
+    now = time.monotonic()
+    look = None if bounds.look_seconds is None else now
+    while end is None or now < end:
+        if look is not None and bounds.look_seconds is not None and now >= look:
+            bounds.look()
+            look = time.monotonic() + bounds.look_seconds
+        if bounds.over:
+            return True
+        until = min((at for at in (end, look) if at is not None), default=None)
+        left = None if until is None else max(0.0, until - time.monotonic()) * 1000
         ready = [fd for fd, _ in poll.poll(left)]
         for fd in _drain(tree, told, output):
             if fd in ready:
                 poll.unregister(fd)
+        for fd in set(bounds.descriptors).intersection(ready):
+            bounds.alarmed(fd)
         if tree.pidfd in ready:
             return True
+        now = time.monotonic()
     return False
 
 

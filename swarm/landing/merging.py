@@ -21,7 +21,9 @@ from swarm.spawner.merger import Conflict, Merger, Tree, commit, is_ancestor, me
 MOST_REPLAYED = 200
 """Commits of a branch that are replayed one by one; the rest lands as one."""
 _HEADER = re.compile(rb"(?m)^(?P<key>author|encoding|parent) (?P<value>.*)$")
-_AUTHOR = re.compile(rb"(?P<name>[^<>\n]+) <(?P<email>[^<>\n]*)> (?P<date>\d{1,12} [+-]\d{4})\Z")
+_AUTHOR = re.compile(
+    rb"(?P<name>[^<>\n]+) <(?P<email>[^<>\n]*)> (?P<date>\d{1,12} [+-](?:0\d|1[0-4])[0-5]\d)\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +125,5 @@ def _author(line: bytes) -> dict[str, str]:
     return {
         "GIT_AUTHOR_NAME": who["GIT_AUTHOR_NAME"],
         "GIT_AUTHOR_EMAIL": who["GIT_AUTHOR_EMAIL"],
-        "GIT_AUTHOR_DATE": match["date"].decode(),
+        "GIT_AUTHOR_DATE": f"@{match['date'].decode()}",  # else only between 1973 and 2100
     }

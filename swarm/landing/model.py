@@ -39,6 +39,13 @@ class Job(_Struct, frozen=True):
     """All checks together; 0 is no limit."""
     ports: tuple[int, ...] | None = None
     """TCP ports the checks may connect to, where the kernel can say so; ``None``: any."""
+    memory_mb: int | None = None
+    """Of each check with all it started, as of a session of its agent; ``None`` is no limit."""
+    max_processes: int | None = None
+    cpu_percent: int | None = None
+    """100 is one core."""
+    cgroups: dict[str, str] = {}
+    """Controller → directory in which this home's cgroups are made, as ``DaemonSpec.cgroups``."""
     publish: str = ""
     """Branch of the source, its ``{target}`` already filled in; empty: not published."""
     agent: str = ""

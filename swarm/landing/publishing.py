@@ -8,11 +8,14 @@ run as for anybody's push: they are its owner's policy.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from swarm.errors import GitError
+from swarm.landing.checks import plain
 from swarm.spawner.git import (
+    PERSONS_UMASK,
     SECONDS,
     commit_id,
     persons_git,
@@ -31,6 +34,7 @@ _RECEIVE = (
     " -c gc.auto=0 -c maintenance.auto=false receive-pack"
 )
 """At a source on this machine: no work tree is updated, and nothing is collected or repacked."""
+_UMASK = re.compile(r"[0-7]{1,4}\Z")
 _UNFINISHED = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 """Files of a work tree that name a branch which it comes back to."""
 _MAX_NAME = 4096
@@ -121,7 +125,7 @@ def _first_line(path: str) -> str:
 
 def _push(hub: str, where: str, tip: str, branch: str, *, local: bool) -> str:
     """Push; one line when it was refused, else nothing.  Raises ``GitError``."""
-    there = (f"--receive-pack={_RECEIVE}",) if local else ()
+    there = (f"--receive-pack={_receive()}",) if local else ()
     words = ("push", "--porcelain", "--no-follow-tags", "--no-signed", "--no-recurse-submodules",
              "--no-verify", *there, "--end-of-options", where,
              f"{commit_id(tip)}:refs/heads/{safe_ref(branch)}")  # fmt: skip
@@ -140,4 +144,21 @@ def _push(hub: str, where: str, tip: str, branch: str, *, local: bool) -> str:
         )
     said = [line for line in ran.error.splitlines() if line.startswith(("fatal:", "error:"))]
     why = refused.partition("\t")[2].partition("\t")[2] or (said or ["it was refused"])[0]
-    return " ".join(f"{branch} cannot be pushed to {where}: {why}"[:400].split())
+    if told := _told(ran.error):
+        why = f"{why}: {told}"  # a hook's own words, or which branch stands in the way
+    remedy = f"it is tried again; see: git ls-remote {where}"
+    if refused or told:
+        remedy = "let it in there, or set repo.publish to another branch"
+    return " ".join(f"{branch} cannot be pushed to {where}: {why}"[:500].split()) + f"; {remedy}"
+
+
+def _receive() -> str:
+    """Git passes this to a shell: what it writes is readable by whom the person's own would be."""
+    mask = os.environ.get(PERSONS_UMASK, "")
+    return f"umask {mask} && {_RECEIVE}" if _UMASK.match(mask) else _RECEIVE
+
+
+def _told(error: str) -> str:
+    """The first line that the source's side said, fit to be shown."""
+    lines = (line.removeprefix("remote:") for line in error.splitlines() if line[:7] == "remote:")
+    return next((shown for line in lines if (shown := plain(line).strip())), "")[:200]

@@ -229,7 +229,10 @@ class Ledger(
     def unclaim(
         self, task: str, fence: int, reason: str, retry_after: float = 0.0
     ) -> TaskState | None:
-        """The holder cannot start it: queued again after ``retry_after`` seconds, not counted."""
+        """The holder cannot start it: queued again after ``retry_after`` seconds, not counted.
+
+        An attempt that had begun was given back, not lost: it is ``cancelled``, with that reason.
+        """
 
     def give_up(self, task: str, reason: str) -> bool:
         """A queued task cannot go on, so it has failed; False when it is not queued."""

@@ -25,6 +25,12 @@ from swarm.ledger.rows import asked_for, known_row, row_of
 MIN_COMMIT = 7
 """Hex digits of a commit that a person names, at least."""
 _BETWEEN = (TaskState.REVIEW, TaskState.LANDING)
+_MOVED = {
+    TaskState.REVIEW: "it was to be reviewed",
+    TaskState.NEEDS_HUMAN: "a person was asked",
+    TaskState.DONE: "it was to stay a branch",
+}
+"""What had become of a task whose reason does not say it."""
 
 
 class Landings:
@@ -92,15 +98,38 @@ class Landings:
         """See the interface."""
         now = self._clock()
         with self._database.writing() as db:
-            row = _at(db, task, tip, (TaskState.LANDING, TaskState.CANCELLED))
-            if row is None:
+            row = row_of(db, task)
+            if row is None or not _may_have_landed(row, tip):
                 return None
-            settle_state(db, row["seq"], merged(noop), "", now)
-            db.execute("UPDATE tasks SET landed = ? WHERE seq = ?", (commit, row["seq"]))
+            seq, state = row["seq"], TaskState(row["state"])
+            clear_doubt(db, seq, tip)
+            if row["result"] in {TaskResult.MERGED, TaskResult.NOOP}:
+                return None
+            db.execute("UPDATE tasks SET landed = ? WHERE seq = ?", (commit, seq))
             kind = "done" if noop else "merged"
-            add_event(db, now, row["seq"], kind, row["agent"], row["fence"], commit)
-            dependents.ended(db, row["seq"], TaskState.DONE, now)
+            add_event(db, now, seq, kind, row["agent"], row["fence"], commit)
+            if row["tip"] != tip or state in {TaskState.QUEUED, TaskState.RUNNING}:
+                return state  # somebody wants more of it, and it is at work again
+            settle_state(db, seq, merged(noop), _too_late(row), now)
+            drop_reviews(db, seq, now)
+            dependents.ended(db, seq, TaskState.DONE, now)
         return TaskState.DONE
+
+    def in_doubt(self) -> list[Task]:
+        """See the interface."""
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT * FROM tasks INDEXED BY tasks_in_doubt WHERE in_doubt IS NOT NULL"
+                " ORDER BY seq"
+            ).fetchall()
+        return [task_of(row) for row in rows]
+
+    def not_in_doubt(self, task: str, tip: str) -> None:
+        """See the interface."""
+        with self._database.writing() as db:
+            row = row_of(db, task)
+            if row is not None:
+                clear_doubt(db, row["seq"], tip)
 
     def not_landed(self, task: str, tip: str, reason: str) -> bool:
         """See the interface."""
@@ -122,6 +151,7 @@ class Landings:
             if row is None:
                 return False
             to = Becomes(TaskState.DONE, TaskResult.BRANCH)
+            doubt(db, row)
             settle_state(db, row["seq"], to, "", now)
             add_event(db, now, row["seq"], "done", row["agent"], row["fence"], "branch")
             dependents.ended(db, row["seq"], TaskState.DONE, now)
@@ -134,6 +164,7 @@ class Landings:
             row = _at(db, task, tip, (TaskState.LANDING,))
             if row is None:
                 return False
+            doubt(db, row)
             settle_state(db, row["seq"], Becomes(TaskState.REVIEW), "", now)
             tell(db, now, row["seq"], TaskState.REVIEW, tip)
         return True
@@ -264,6 +295,20 @@ def judged(
         send_back(db, row, way, now)
 
 
+def doubt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
+    """The task in ``row`` is about to leave ``landing`` by somebody's word, not by a verdict.
+
+    Its lander may have been killed after the target had moved: only git knows (ADR 22).
+    """
+    if row["state"] == TaskState.LANDING:
+        db.execute("UPDATE tasks SET in_doubt = tip WHERE seq = ?", (row["seq"],))
+
+
+def clear_doubt(db: sqlite3.Connection, seq: int, tip: str) -> None:
+    """What became of ``tip`` is known."""
+    db.execute("UPDATE tasks SET in_doubt = NULL WHERE seq = ? AND in_doubt = ?", (seq, tip))
+
+
 def drop_reviews(db: sqlite3.Connection, seq: int, now: float) -> None:
     """Task number ``seq`` has moved on: nobody waits for a review of it any more."""
     rows = db.execute(
@@ -286,6 +331,21 @@ def _at(
     if row is None or row["state"] not in states or row["tip"] != tip:
         return None
     return row
+
+
+def _may_have_landed(row: sqlite3.Row, tip: str) -> bool:
+    """Whether this very commit was given to the lander, and is not settled yet."""
+    at_it = row["state"] in {TaskState.LANDING, TaskState.CANCELLED} and row["tip"] == tip
+    return at_it or bool(row["in_doubt"] == tip)
+
+
+def _too_late(row: sqlite3.Row) -> str:
+    """Why a task is merged that was something else; empty for one that was landing."""
+    state = TaskState(row["state"])
+    if state is TaskState.LANDING:
+        return ""
+    was = _MOVED.get(state) or one_line(row["reason"], 200) or state.value
+    return f"{was}, but its commits had landed by then"
 
 
 def _waits_for_a_person(row: sqlite3.Row, commit: str | None) -> str:

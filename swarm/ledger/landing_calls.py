@@ -33,9 +33,21 @@ class LandingCalls(Protocol):
     def landed(self, task: str, tip: str, commit: str, *, noop: bool = False) -> TaskState | None:
         """``tip`` is on the target, whose tip is now ``commit``: the task is done.
 
-        Also one that was cancelled while it landed: the target has moved.  ``noop``: the target
-        held all of it already.  ``None`` when the task waits for no such landing any more.
+        Also one that was taken out of ``landing`` meanwhile (:meth:`in_doubt`), whatever it has
+        become by then, with a reason that says so: the target has moved, and the ledger must not
+        say otherwise than git.  One that was queued again meanwhile goes on, and only has what
+        landed noted.  ``noop``: the target held all of it already.  The task's state now, ``None``
+        when it waits for no such landing any more.
         """
+
+    def in_doubt(self) -> list[Task]:
+        """Tasks that were taken out of ``landing`` before it was known what came of that.
+
+        Few at any time, and found by an index of their own.
+        """
+
+    def not_in_doubt(self, task: str, tip: str) -> None:
+        """Git was asked: ``tip`` had not landed."""
 
     def not_landed(self, task: str, tip: str, reason: str) -> bool:
         """It stays in ``landing``; people see why."""

@@ -109,7 +109,7 @@ class Lanes:
         _held(self, task, fence, who)
         said = one_line(reason, 400)
         why = f"given back by @{who}" + (f": {said}" if said else "")
-        if self.requeue(task, fence, why, counts=False) is None:
+        if self.requeue(task, fence, why, Outcome.CANCELLED, counts=False) is None:
             raise _lost_meanwhile(task, fence, who)
         return self.find(task)
 

@@ -81,7 +81,7 @@ class LaneCalls(Protocol):
         """The lease has a full term again.  Raises :class:`~swarm.errors.StaleLease`."""
 
     def lane_release(self, task: str, fence: int, who: str, reason: str = "") -> Task:
-        """Give it back: queued again at once, not counted.
+        """Give it back: queued again at once, the attempt ``cancelled`` and not counted as lost.
 
         Raises :class:`~swarm.errors.StaleLease`.
         """

@@ -23,6 +23,8 @@ class Becomes:
     not_before: float | None = None
     retry: bool = False
     """It failed, and is tried again by itself as its role says."""
+    sent_back: bool = False
+    """It left a conflict: another revision, or a person is asked (``ledger.landing.send_back``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Case:
     """Of a review: its verdict, where it could be read."""
     retries: int = 0
     """How often it was tried again by itself."""
+    revisions: int = 0
+    """How often it was sent back."""
 
 
 WORK = Case()
@@ -61,6 +65,8 @@ def becomes(finished: Finished, now: float, case: Case = WORK) -> Becomes:
             return Becomes(TaskState.NEEDS_HUMAN)
         case Outcome.SUCCEEDED:
             return _succeeded(finished, case)
+        case Outcome.FAILED if left_a_conflict(finished, case):
+            return Becomes(after_remark(case.revisions, case.way), sent_back=True)
         case (
             Outcome.FAILED
             | Outcome.TIMED_OUT
@@ -71,6 +77,14 @@ def becomes(finished: Finished, now: float, case: Case = WORK) -> Becomes:
             return _failed(finished, now, case)
         case _:
             assert_never(finished.outcome)
+
+
+def left_a_conflict(finished: Finished, case: Case) -> bool:
+    """Whether it failed only for conflicts that were left: revising is what it needs.
+
+    Those who are not of our fleet have no clone of ours in which a target was merged.
+    """
+    return bool(finished.unresolved) and case.kind is TaskKind.WORK and not case.foreign
 
 
 def _failed(finished: Finished, now: float, case: Case) -> Becomes:
@@ -96,9 +110,14 @@ def _succeeded(finished: Finished, case: Case) -> Becomes:
     return Becomes(TaskState.LANDING)
 
 
+def is_commit(text: str) -> bool:
+    """Whether a report's text is a commit's whole id."""
+    return bool(_COMMIT.match(text))
+
+
 def lands(finished: Finished, case: Case) -> bool:
     """Whether commits that succeeded are meant for the target: our own, and known by their id."""
-    known = finished.commit is not None and bool(_COMMIT.match(finished.commit))
+    known = finished.commit is not None and is_commit(finished.commit)
     return known and not case.foreign and case.way.merge is not Merge.NONE
 
 

@@ -17,7 +17,7 @@ _NEEDED = f"""
     UNION SELECT parent FROM tasks WHERE parent IS NOT NULL AND state NOT IN ({_OVER})
 """  # noqa: S608 - the states are our own words
 _OWNERS = f"""
-    SELECT t.id, t.state, t.held, t.result, t.tip, t.landed, t.branch,
+    SELECT t.id, t.state, t.held, t.result, t.tip, t.landed, t.in_doubt, t.branch,
         coalesce(t.ended_at, t.updated_at) AS ended_at, n.task IS NOT NULL AS needed
     FROM tasks t LEFT JOIN ({_NEEDED}) n ON n.task = t.seq
 """  # noqa: S608 - the same
@@ -58,4 +58,5 @@ def _owner(row: sqlite3.Row) -> Owner:
         result=None if row["result"] is None else TaskResult(row["result"]),
         tip=row["tip"],
         landed=row["landed"],
+        in_doubt=row["in_doubt"] is not None,
     )

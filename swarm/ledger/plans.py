@@ -173,7 +173,8 @@ class Plans:
                 raise UsageError(f"{plan} is over", "there is nothing left to cancel")
             db.execute("UPDATE plans SET state = 'cancelled' WHERE seq = ?", (row["seq"],))
             db.execute(
-                "UPDATE tasks SET state = 'cancelled', result = NULL,"  # noqa: S608 - our words
+                "UPDATE tasks SET in_doubt = CASE state WHEN 'landing' THEN tip ELSE in_doubt END,"  # noqa: S608 - our words
+                " state = 'cancelled', result = NULL,"
                 " reason = 'cancelled', not_before = NULL, ended_at = ?, updated_at = ?"
                 f" WHERE plan = ? AND {_LIVE}",
                 (now, now, row["seq"]),

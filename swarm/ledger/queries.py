@@ -342,6 +342,7 @@ def task_of(row: sqlite3.Row) -> Task:
         tip=row["tip"],
         approved=row["approved"],
         landed=row["landed"],
+        in_doubt=row["in_doubt"],
         revisions=row["revisions"],
         retries=row["retries"],
         go_on=bool(row["go_on"]),

@@ -153,7 +153,10 @@ class Task:
     approved: str | None = None
     """The commit that was approved, if any was."""
     landed: str | None = None
-    """The commit of the target that holds it."""
+    """The commit of the target that holds it, or an earlier result of it."""
+    in_doubt: str | None = None
+    """The commit with which somebody took it out of ``landing``: whether that had landed by then
+    is not known yet."""
     revisions: int = 0
     """How often it was sent back."""
     retries: int = 0
@@ -165,6 +168,11 @@ class Task:
     about_commit: str | None = None
     queue: int = 0
     """Number of its queue: the tasks that need what it needs."""
+
+    @property
+    def has_landed(self) -> bool:
+        """What it came to is on the target; without this ``landed`` is an earlier result's."""
+        return self.landed is not None and self.result in {TaskResult.MERGED, TaskResult.NOOP}
 
 
 @dataclass(frozen=True, slots=True)

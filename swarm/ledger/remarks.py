@@ -79,10 +79,18 @@ def remarks_on(db: sqlite3.Connection, seq: int) -> list[Remark]:
 
 
 def feedback(remarks: Sequence[Remark]) -> str:
-    """What the next attempt has to mind: all that was said about the newest work, or asked."""
+    """What the next attempt has to mind: all that was said about the newest work, or asked.
+
+    Work that an attempt after it did not get beyond is still the newest.
+    """
     if not remarks:
         return ""
-    newest = [one for one in remarks if one.fence == remarks[-1].fence]
+    last = remarks[-1]
+    newest = [
+        one
+        for one in remarks
+        if one.fence == last.fence or (last.commit is not None and one.commit == last.commit)
+    ]
     parts = [f"{_HEAD[one.kind]}\n{one.text}" for one in newest if one.text]
     return "\n\n".join(parts)[-MAX_FEEDBACK:]
 

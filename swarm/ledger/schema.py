@@ -64,6 +64,7 @@ LANDING = (
     "CREATE INDEX remarks_task ON remarks(task, seq)",
     """CREATE INDEX tasks_landing ON tasks(priority DESC, seq)
         WHERE state IN ('landing', 'review')""",
+    "CREATE INDEX tasks_in_doubt ON tasks(seq) WHERE in_doubt IS NOT NULL",
     "CREATE INDEX tasks_about ON tasks(about) WHERE about IS NOT NULL",
 )
 PLANS = (
@@ -127,6 +128,8 @@ TASK_COLUMNS = (
     "tip TEXT",
     "approved TEXT",
     "landed TEXT",
+    # Taken out of `landing` with this commit, and git was not asked yet whether that had landed.
+    "in_doubt TEXT",
     "revisions INTEGER NOT NULL DEFAULT 0",
     "retries INTEGER NOT NULL DEFAULT 0",
     # The last attempt's session may be gone on with, however it ended.

@@ -33,6 +33,7 @@ def landing_json(task: Task) -> dict[str, Any]:
         "tip": task.tip,
         "approved": task.approved,
         "landed": task.landed,
+        "in_doubt": task.in_doubt,
         "revisions": task.revisions,
         "about_commit": task.about_commit,
     }
@@ -57,12 +58,22 @@ def landing_lines(task: Task, remarks: Sequence[Remark]) -> list[str]:
     if task.tip is not None:
         approved = ", approved" if task.approved == task.tip else ""
         lines.append(f"commit    {task.tip[:SHORT]}{approved}")
+    if task.in_doubt is not None:
+        short = task.in_doubt[:SHORT]
+        lines.append(f"in doubt  {short} was landing; a running swarm finds out whether it has")
     if task.landed is not None:
-        lines.append(f"landed    {task.landed[:SHORT]}")
+        lines.append(f"landed    {task.landed[:SHORT]}{_earlier(task)}")
     if task.revisions:
         lines.append(f"revised   {task.revisions} time{'s' * (task.revisions != 1)}")
     shown = remarks[-LAST_REMARKS:]
     return lines + [f"{_SAID.get(one.kind, one.kind):<9} {_remark(one)}" for one in shown]
+
+
+def _earlier(task: Task) -> str:
+    """Beside what has landed, where that is not what the task is at, or came to, now."""
+    if task.has_landed:
+        return ""
+    return ", an earlier result of it" + ("" if task.state.ended else ": it is tried again")
 
 
 def _remark(remark: Remark) -> str:

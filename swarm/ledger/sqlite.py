@@ -25,7 +25,7 @@ from swarm.ledger.history import BRANCH, History
 from swarm.ledger.inserting import cleaned, insert, insert_needs
 from swarm.ledger.intake import one_line, plain
 from swarm.ledger.interface import Claimed, Ledger, NewTask, Settlement, Task, Verdict
-from swarm.ledger.landing import Landings, drop_reviews
+from swarm.ledger.landing import Landings, doubt, drop_reviews
 from swarm.ledger.lanes import Lanes
 from swarm.ledger.moves import add_event, settle_state, tell
 from swarm.ledger.notices import Notices
@@ -37,7 +37,7 @@ from swarm.ledger.queues import Queues
 from swarm.ledger.reasons import Reasons
 from swarm.ledger.records import KEPT, LOST_LIMIT, MAX_REASON, Way
 from swarm.ledger.remarks import feedback, remarks_on
-from swarm.ledger.reported import case_of, detail, reported, why
+from swarm.ledger.reported import case_of, moved, reported, why
 from swarm.ledger.rows import (
     GOES_ON,
     asked_for,
@@ -57,6 +57,8 @@ from swarm.wire.lifeline import Finished
 
 MAX_ANSWER = 64_000
 """Characters kept of what a report's session said; only an outsider's answer is as long."""
+GIVEN_BACK = "given back"
+"""How the reason of an attempt begins that its holder ended by himself: ``cancelled``, not lost."""
 MAX_LAST_WORDS = 1500
 """Characters of what the last session said, for one that starts afresh."""
 EARLIER_ATTEMPTS = 10
@@ -279,14 +281,13 @@ class SqliteLedger(
                 db.execute("UPDATE tasks SET lost = lost - 1 WHERE seq = ?", (row["seq"],))
             end_attempt(db, row["seq"], finished, self._clock())
             keep_made(db, row, finished, self._clock())
-            state = self._move(db, row, finished, commits, way)
+            to = self._move(db, row, finished, commits, way)
             add_event(
                 db, self._clock(), row["seq"], "finished", agent, finished.fence, finished.outcome
             )
-            if state != row["state"]:
-                tell(db, self._clock(), row["seq"], state, detail(finished, state))
-            dependents.ended(db, row["seq"], state, self._clock())
-        return Settlement(Verdict.ACCEPTED, state)
+            moved(db, row, finished, to, way, self._clock())
+            dependents.ended(db, row["seq"], to.state, self._clock())
+        return Settlement(Verdict.ACCEPTED, to.state)
 
     def _move(
         self,
@@ -295,7 +296,7 @@ class SqliteLedger(
         finished: Finished,
         commits: Sequence[str] | None,
         way: Way,
-    ) -> TaskState:
+    ) -> Becomes:
         """The task's own row after an accepted report."""
         now = self._clock()
         state = TaskState(row["state"])
@@ -306,14 +307,15 @@ class SqliteLedger(
             (now, listed, finished.branch, row["seq"]),
         )
         if state not in {TaskState.RUNNING, TaskState.QUEUED, TaskState.FAILED}:
-            return state  # cancelled meanwhile: what it did is kept, what it is does not change
+            # Cancelled meanwhile: what it did is kept, what it is does not change.
+            return Becomes(state)
         case = case_of(row, finished, way)
         to = becomes(finished, now, case)
         settle_state(db, row["seq"], to, plain(why(finished, to, case), MAX_REASON), now)
         if answer := plain(finished.result, MAX_ANSWER):
             db.execute("UPDATE tasks SET answer = ? WHERE seq = ?", (answer, row["seq"]))
         reported(db, row, finished, to, case, now)
-        return to.state
+        return to
 
     def requeue(
         self,
@@ -396,7 +398,10 @@ class SqliteLedger(
                     reason[:MAX_REASON],
                 )
                 return TaskState.QUEUED
-        return self.requeue(task, fence, reason, counts=False)
+        said = reason.strip()
+        if not said.startswith(GIVEN_BACK):
+            said = f"{GIVEN_BACK}: {said}" if said else GIVEN_BACK
+        return self.requeue(task, fence, said, Outcome.CANCELLED, counts=False)
 
     # -- orders
 
@@ -409,6 +414,7 @@ class SqliteLedger(
                 raise UsageError(f"{task} is {state} already", "there is nothing left to cancel")
             if state is not TaskState.CANCELLED:
                 to = Becomes(TaskState.CANCELLED)
+                doubt(db, row)
                 settle_state(db, row["seq"], to, "cancelled", self._clock())
                 add_event(db, self._clock(), row["seq"], "cancelled", row["agent"], row["fence"])
                 drop_reviews(db, row["seq"], self._clock())

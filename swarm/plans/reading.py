@@ -35,7 +35,7 @@ MAX_NODES = 400_000
 _UNITS = {"k": 1000, "m": 1_000_000}
 
 
-def read_plan_file(path: Path, roles: Collection[str] | None = None, *, made: bool = False) -> Read:
+def read_plan_file(path: Path, roles: Collection[str] | None = None) -> Read:
     """Read a file; what keeps it from being read is a problem too."""
     name = str(path)
     try:
@@ -44,7 +44,7 @@ def read_plan_file(path: Path, roles: Collection[str] | None = None, *, made: bo
         return _failed(name, f"cannot be read: {error.strerror or error}")
     except ValueError as error:
         return _failed(name, str(error))
-    return read_plan(data, name, roles, made=made)
+    return read_plan(data, name, roles)
 
 
 def read_plan(

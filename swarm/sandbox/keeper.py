@@ -133,7 +133,7 @@ def own_proc() -> None:
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 
-def _has_children() -> bool:
+def has_children() -> bool:
     """Reap the dead; whether there are others."""
     try:
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
@@ -242,7 +242,7 @@ def _keep_rooted(
     run_steps(Steps(plan.steps, plan.ends, here, plan.landlock, None, orders, nature))
     for fd in plan.ends[:3]:
         os.close(fd)
-    while _has_children() or (rung is Containment.CGROUP and kill_all()):
+    while has_children() or (rung is Containment.CGROUP and kill_all()):
         kill_all()
         # A look at /proc can miss what is forked meanwhile: look again, and at each death.
         signal.sigtimedwait({signal.SIGCHLD}, _LOOK_SECONDS)

@@ -42,11 +42,6 @@ class _Line(NamedTuple):
     name: str = ""
 
 
-def can_restrict() -> bool:
-    """Whether there is a filter for this machine's system calls."""
-    return os.uname().machine in _ARCHITECTURES
-
-
 def restrict_sockets() -> None:
     """Put the calling process, and all it will start, under the filter for good.
 

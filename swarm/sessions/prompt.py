@@ -46,13 +46,11 @@ class Assignment:
     task_id: str
     prompt: str
     agent: str
-    role: str
     role_prompt: str
     workspace: str
     out_dir: str
     branch: str = ""
     component: str = ""
-    title: str = ""
     earlier: Sequence[str] = ()
     """One line for each earlier attempt, oldest first."""
     context: str = ""

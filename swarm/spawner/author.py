@@ -10,6 +10,8 @@ from swarm.spawner.git import SECONDS, persons_git, try_git
 
 _AUTHOR = re.compile(r"\s*(?P<name>[^<>\n]*?)\s*<(?P<email>[^<>\s]+)>\s*\Z")
 _UNFIT = re.compile(r"[<>\x00-\x1f\x7f]")
+_CRUD = " .,:;\"\\'"
+"""What git strips off the ends of a name; it refuses one that is nothing else (git ident.c)."""
 
 
 def parse_author(text: str) -> tuple[str, str]:
@@ -40,11 +42,17 @@ def git_identity(author_name: str, author_email: str, agent: str) -> dict[str, s
 
     Without a person the agent is both (rules, "Git").
     """
-    name = _UNFIT.sub("", author_name).strip() or agent
-    email = _UNFIT.sub("", author_email).strip() or f"{agent}@localhost"
+    name = _fit(author_name) or agent
+    email = _fit(author_email) or f"{agent}@localhost"
     return {
         "GIT_AUTHOR_NAME": name,
         "GIT_AUTHOR_EMAIL": email,
         "GIT_COMMITTER_NAME": agent,
         "GIT_COMMITTER_EMAIL": email,
     }
+
+
+def _fit(text: str) -> str:
+    """What of it git takes as it is; empty when that is nothing."""
+    kept = _UNFIT.sub("", text).strip()
+    return kept if kept.strip(_CRUD) else ""

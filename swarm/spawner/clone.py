@@ -29,7 +29,7 @@ from swarm.spawner.git import (
     safe_ref,
     trusted_environment,
 )
-from swarm.spawner.refs import beneath, read_ref, symbolic_head
+from swarm.spawner.refs import beneath, read_beneath, read_ref, symbolic_head
 from swarm.spawner.workspace import (
     CLONE,
     CLONE_CONFIG,
@@ -47,8 +47,12 @@ _CONFIG = CLONE_CONFIG
 UNRESOLVED = "AGENTCTL_UNRESOLVED"
 """``.git/AGENTCTL_UNRESOLVED``: ``HEAD`` is a commit beside the branch, made of files that were
 still in conflict; their names, with NUL between them."""
+HANDED = "AGENTCTL_HANDED"
+"""``.git/AGENTCTL_HANDED``: two commits, and the files that their merge gave the session in
+conflict; with NUL between them."""
+_MAX_NOTE = 1024 * 1024
 _UNFINISHED = (
-    UNRESOLVED,
+    UNRESOLVED, HANDED,
     "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "SQUASH_MSG", "CHERRY_PICK_HEAD",
     "REVERT_HEAD", "REBASE_HEAD", "AUTO_MERGE", "BISECT_LOG", "BISECT_START", "BISECT_NAMES",
     "BISECT_TERMS", "BISECT_EXPECTED_REV", "rebase-merge", "rebase-apply", "sequencer",
@@ -120,10 +124,22 @@ def author_in_use(workspace: Workspace, repo: str = "") -> tuple[str, str]:
     return name, email
 
 
-def mark_unresolved(repo: str, names: Sequence[str]) -> None:
-    """``HEAD`` is about to be what no branch holds: files in conflict.  Raises ``OSError``."""
+def leave_note(repo: str, name: str, parts: Sequence[str]) -> None:
+    """Note in ``.git``, for who is here after us, what :func:`freshen` forgets at the next task.
+
+    ``name`` is :data:`UNRESOLVED` or :data:`HANDED`.  Raises ``OSError``.
+    """
     with beneath(repo, ".git") as top:
-        _replace(top, UNRESOLVED, "\0".join(names))
+        _replace(top, name, "\0".join(parts)[: _MAX_NOTE // 4])
+
+
+def read_note(repo: str, name: str) -> tuple[str, ...]:
+    """What :func:`leave_note` noted; a session may have changed it.  Empty without a note.
+
+    Raises :class:`~swarm.errors.GitError` when there may be one that cannot be read now.
+    """
+    note = read_beneath(os.path.join(repo, ".git"), name, _MAX_NOTE)
+    return tuple(filter(None, (note or b"").decode("utf-8", "replace").split("\0")))
 
 
 def mark_saved(workspace: Workspace, repo: str = "") -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
-from swarm.errors import GitError, SwarmError, WorkspaceError
+from swarm.errors import GitError, SpawnError, WorkspaceError
 from swarm.sandbox.grants import git_rules
 from swarm.sandbox.launch import Command, Confinement
 from swarm.sandbox.run import Done, run
 from swarm.spawner.clone import (
+    HANDED,
     borrowed_paths,
     checkout_prelude,
     clone_record,
@@ -24,9 +26,19 @@ from swarm.spawner.clone import (
     ensure_start,
     freshen,
     is_in_use,
+    leave_note,
+    read_note,
     step_off,
 )
-from swarm.spawner.git import FETCH_SECONDS, OPTIONS, commit_id, git, trusted_environment, try_git
+from swarm.spawner.git import (
+    FETCH_SECONDS,
+    OPTIONS,
+    commit_id,
+    git,
+    is_commit_id,
+    trusted_environment,
+    try_git,
+)
 from swarm.spawner.refs import read_ref
 from swarm.spawner.workspace import Workspace, set_aside
 from swarm.wire.lifeline import RepoWork
@@ -37,6 +49,8 @@ MAX_NAMES = 1000
 """Files in conflict that are remembered."""
 _LEFTOVER = b": leftover conflict marker"
 """How ``git diff --check`` ends the line about a marker that was committed."""
+_SOUND = frozenset({0, 2})
+"""Its exit without and with something to tell (git-diff(1))."""
 _ONLY_MARKERS = "core.whitespace=-blank-at-eol,-space-before-tab,-blank-at-eof"
 
 
@@ -47,6 +61,30 @@ class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
     """Commit the branch has now: the merge, or as before where there is a conflict."""
     conflicts: tuple[str, ...] = ()
     """Files whose conflict is left in the work tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a session was given in conflict: the markers of it are no work of anybody's."""
+
+    sides: tuple[str, ...]
+    """The commits that were merged."""
+    names: tuple[str, ...]
+
+
+def handed_over(repo: str, hub: str) -> Handed | None:
+    """What the session in this clone of ``hub`` was given in conflict; ``None`` for nothing.
+
+    For who did not hand it over: the daemon after one that was killed, the janitor.  A session may
+    have written over it: commits that the hub does not know say nothing.  Raises
+    :class:`~swarm.errors.GitError` when it cannot be read now.
+    """
+    ours, theirs, *names = (*read_note(repo, HANDED), "", "")
+    for one in (ours, theirs):
+        known = is_commit_id(one) and try_git(git(hub, "cat-file", "-e", f"{one}^{{commit}}"))
+        if not known or known.exit != 0:
+            return None
+    return Handed((ours, theirs), tuple(filter(None, names)))
 
 
 def merge_target(
@@ -96,8 +134,16 @@ def _merge(
         if done.exit == 0:
             return Merged(tip)
         if done.exit == _CONFLICT and (names := unmerged(workspace, confinement)):
+            _hand_over(where, repo, names)
             return Merged(tip, names)
     raise GitError(f"{repo.target} cannot be merged in {where}: {said(done)}")
+
+
+def _hand_over(where: str, repo: RepoWork, names: Sequence[str]) -> None:
+    try:
+        leave_note(where, HANDED, (repo.start, repo.merge, *names))
+    except OSError as error:
+        raise SpawnError(f"{where}/.git cannot be written: {error.strerror}") from None
 
 
 def unmerged(workspace: Workspace, confinement: Confinement, repo: str = "") -> tuple[str, ...]:
@@ -118,24 +164,26 @@ def unmerged(workspace: Workspace, confinement: Confinement, repo: str = "") -> 
     return tuple(names)[:MAX_NAMES]
 
 
-def marked(hub: str, before: Sequence[str], tip: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``names`` to which ``tip`` adds conflict markers that no side of ``before`` had.
+def marked(hub: str, handed: Handed, tip: str) -> tuple[str, ...]:
+    """Files handed over in conflict to which ``tip`` adds conflict markers that no side had.
 
-    Asked of the hub, which is ours.  What cannot be known is no marker.
+    Asked of the hub, which is ours.  Raises :class:`~swarm.errors.GitError` when git cannot say:
+    what nobody has looked at is not taken for good work.
     """
-    if not names:
+    if not handed.names:
         return ()
-    found = set(names)
-    for side in before:
+    found = set(handed.names)
+    for side in handed.sides:
         words = ("--literal-pathspecs", "-c", _ONLY_MARKERS, "diff", "--check", "--no-ext-diff",
-                 "--no-textconv", commit_id(side), commit_id(tip), "--", *names)  # fmt: skip
-        try:
-            lines = try_git(git(hub, *words)).out.split(b"\n")
-        except SwarmError:
-            return ()
+                 "--no-textconv", commit_id(side), commit_id(tip), "--", *handed.names)  # fmt: skip
+        ran = try_git(git(hub, *words))
+        if ran.exit not in _SOUND:
+            why = (ran.error.strip().splitlines() or [f"exit {ran.exit}"])[0]
+            raise GitError(f"{tip[:12]} cannot be looked at in {hub}: {why[:200]}")
+        lines = ran.out.split(b"\n")
         told = [line.removesuffix(_LEFTOVER) for line in lines if line.endswith(_LEFTOVER)]
         found &= {line.rpartition(b":")[0].decode("utf-8", "replace") for line in told}
-    return tuple(name for name in names if name in found)
+    return tuple(name for name in handed.names if name in found)
 
 
 def contained(

@@ -20,7 +20,6 @@ MAX_EARLIER = 20
 """Tasks remembered; the oldest go first."""
 MAX_SUMMARY = 2000
 MAX_PROMPT = 256 * 1024
-MAX_CONTEXT = 64 * 1024
 
 
 class Earlier(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,15 +60,6 @@ def end_task(workspace: Workspace, summary: Earlier) -> None:
     cut = msgspec.structs.replace(summary, summary=summary.summary[:MAX_SUMMARY])
     history.earlier = (*history.earlier, cut)[-MAX_EARLIER:]
     _save(workspace, history)
-
-
-def read_context(workspace: Workspace) -> str:
-    """The text, at most :data:`MAX_CONTEXT` characters of it; empty when there is none."""
-    try:
-        with open(workspace.context, encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_CONTEXT)
-    except OSError:
-        return ""
 
 
 def _path(workspace: Workspace) -> str:

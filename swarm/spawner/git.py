@@ -13,13 +13,15 @@ import select
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import NoReturn
 
 from swarm.errors import GitError
 from swarm.sandbox import kernel
 from swarm.sandbox.programs import find_program
+from swarm.sandbox.steps import KILL_SIGNAL
 
 MAX_OUTPUT = 64 * 1024 * 1024
 """Bytes of output kept of one command; one that prints more is ended with an error."""
@@ -27,6 +29,8 @@ MAX_ERROR = 16 * 1024
 FETCH_SECONDS = 900.0
 """Longest fetch or clone; other commands have :data:`SECONDS`."""
 SECONDS = 60.0
+_SPARE_SECONDS = 5.0
+"""How much longer than its limit its guard leaves it to us to end it."""
 MAX_REF = 200
 
 OPTIONS = (
@@ -46,6 +50,8 @@ OPTIONS = (
 
 _REF_BAD = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|\Z)|\A[-./]|[./]\Z")
 _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+PERSONS_UMASK = "AGENTCTL_UMASK"
+"""Environment variable: the umask (octal) of the person who started the swarm, whose own is 077."""
 _LOCAL_GIT = re.compile(r"GIT_(?!SSH|SSL|PROXY|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM|TRACE)")
 
 
@@ -58,6 +64,8 @@ class GitCommand:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: float = SECONDS
     stdin: bytes = b""
+    guarded: bool = False
+    """What it starts, such as hooks of a person's repository or ``ssh``, ends with us too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,8 @@ def git(cwd: str, *words: str, timeout: float = SECONDS, stdin: bytes = b"") -> 
 
 def persons_git(cwd: str, *words: str, timeout: float = FETCH_SECONDS) -> GitCommand:
     """A command with the person's own configuration and logins: only to talk to *their* source."""
-    return GitCommand(("git", *OPTIONS, *words), cwd, persons_environment(), timeout)
+    argv = ("git", *OPTIONS, *words)
+    return GitCommand(argv, cwd, persons_environment(), timeout, guarded=True)
 
 
 def trusted_environment() -> dict[str, str]:
@@ -162,6 +171,7 @@ def try_git(command: GitCommand) -> Ran:
     if not os.path.isdir(command.cwd):
         raise GitError(f"{command.cwd} is no directory")
     try:
+        forked = _is_single()
         pid, out_r, err_r = _begin(program, command)
     except OSError as failed:  # out of descriptors or processes
         raise GitError(f"git cannot be started: {failed.strerror}", "it is tried again") from None
@@ -169,7 +179,10 @@ def try_git(command: GitCommand) -> Ran:
         try:
             out, error = _collect(command, out_r, err_r)
         except BaseException:
-            _kill_group(pid)
+            if command.guarded:  # it ends when nothing is left
+                _send(pid, KILL_SIGNAL if forked else signal.SIGTERM)
+            else:
+                _kill_group(pid)
             os.waitpid(pid, 0)
             raise
         _, status = os.waitpid(pid, 0)
@@ -219,7 +232,10 @@ def _stdin(data: bytes) -> int:
 def _start(program: str, command: GitCommand, stdin: int, out: int, err: int) -> int:
     """Fork when nothing else runs in this process, so that git dies with us; spawn otherwise."""
     argv = _in_directory(command)
-    if len(os.listdir("/proc/self/task")) > 1:
+    if not _is_single():
+        if command.guarded:
+            argv = (*_guards().guard_command(command.timeout + _SPARE_SECONDS), *argv)
+            program = argv[0]
         actions = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, out, err))]
         return os.posix_spawn(
             program,
@@ -230,15 +246,30 @@ def _start(program: str, command: GitCommand, stdin: int, out: int, err: int) ->
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
         )
+    keep_guard = _guards().keep_guard if command.guarded else None
     parent = os.getpid()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            _become(program, argv, command.env, parent, (stdin, out, err))
+            ends = (stdin, out, err)
+            if keep_guard is not None:
+                keep_guard(parent, lambda guard: _become(program, argv, command.env, guard, ends))
+            _become(program, argv, command.env, parent, ends)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid
+
+
+def _guards() -> ModuleType:
+    from swarm.sandbox import guard  # daemons talk to no source, and are kept small
+
+    return guard
+
+
+def _is_single() -> bool:
+    """Whether this process has no other thread, and may fork."""
+    return len(os.listdir("/proc/self/task")) == 1
 
 
 def _in_directory(command: GitCommand) -> tuple[str, ...]:
@@ -294,8 +325,11 @@ def _collect(command: GitCommand, out: int, err: int) -> tuple[bytes, bytes]:
 
 
 def _kill_group(pid: int) -> None:
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it has no group of its own yet, or ended by itself
+    with suppress(ProcessLookupError):  # it has no group of its own yet, or ended by itself
+        os.killpg(pid, signal.SIGKILL)
+    _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it ended by itself
+        os.kill(pid, number)

@@ -22,12 +22,13 @@ from swarm.spawner.clone import (
     borrowed_paths,
     clone_record,
     freshen,
+    leave_note,
     mark_saved,
-    mark_unresolved,
     may_hold_leftovers,
+    read_note,
     step_off,
 )
-from swarm.spawner.clone_merge import contained, said, unmerged
+from swarm.spawner.clone_merge import Handed, contained, handed_over, marked, said, unmerged
 from swarm.spawner.folders import remove_tree, write_whole
 from swarm.spawner.git import (
     FETCH_SECONDS,
@@ -40,12 +41,11 @@ from swarm.spawner.git import (
     trusted_environment,
 )
 from swarm.spawner.moving import clear_stale_lock, move
-from swarm.spawner.refs import read_beneath, read_ref
+from swarm.spawner.refs import read_ref
 from swarm.spawner.workspace import Workspace, clone_problem
 
 _NOTHING_TO_COMMIT = 1
 """Exit status of ``git commit`` in a clean tree; a real failure is 128."""
-_MAX_NOTE = 256 * 1024
 _EMBEDDED = re.compile("adding embedded git repository: (.{1,100})")
 """What ``git add`` says of a repository within the clone, of which it takes the name only."""
 
@@ -63,8 +63,8 @@ class Homecoming:
     problem: str = ""
     """One line: what could not be brought home.  It is still in the clone."""
     unresolved: tuple[str, ...] = ()
-    """Files whose conflict the session left in the index: they are in ``saved``, not on the
-    branch."""
+    """Files in which the session left a conflict, or committed its markers: what it made of them
+    is in ``saved``, not on the branch."""
 
 
 def salvage_ref(agent: str, task: str, fence: int) -> str:
@@ -122,7 +122,7 @@ def _step_beside(where: str, names: Sequence[str]) -> None:
     Noted first: a helper that is killed now must not have the next one forget it.
     """
     try:
-        mark_unresolved(where, names)
+        leave_note(where, UNRESOLVED, names)
         step_off(where)
     except OSError as error:
         raise SpawnError(f"{where}/.git cannot be written: {error.strerror}") from None
@@ -133,8 +133,7 @@ def left_unresolved(repo: str) -> tuple[str, ...]:
 
     Empty when it made none such since the clone was last put right for a task.
     """
-    note = read_beneath(os.path.join(repo, ".git"), UNRESOLVED, _MAX_NOTE)
-    return tuple(filter(None, (note or b"").decode("utf-8", "replace").split("\0")))
+    return read_note(repo, UNRESOLVED)
 
 
 def bring_home(
@@ -149,13 +148,16 @@ def bring_home(
     identity: Mapping[str, str],
     confinement: Confinement,
     holder: bool = False,
+    handed: Handed | None = None,
 ) -> Homecoming:
     """Everything after a session's tree is empty; blocks while git copies.
 
     The branch goes to the hub fast-forward only; a session that went on from it elsewhere (another
     branch, detached) has that counted as the branch's; what is no continuation is saved under
-    :func:`salvage_ref`, as are files left in conflict.  A branch without a commit beyond ``start``
-    makes none in the hub.  Never raises for what the session did: ``problem`` says it.
+    :func:`salvage_ref`, as are files left in conflict, and whatever has conflict markers in files
+    that were ``handed`` over in conflict (if nothing is said, those that the clone names): the
+    branch stays where it was.  A branch without a commit beyond ``start`` makes none in the hub.
+    Never raises for what the session did: ``problem`` says it.
 
     ``holder``: the attempt held the task to its end.  Then the branch is its own: what an earlier
     attempt's daemon, killed and come back, brought home meanwhile is what is saved aside.
@@ -173,7 +175,7 @@ def bring_home(
     unresolved: tuple[str, ...] = ()
     try:
         unresolved = left_unresolved(workspace.repo)
-        commit, saved = _fetch_work(
+        commit, saved, with_markers = _fetch_work(
             workspace,
             hub,
             branch,
@@ -181,8 +183,10 @@ def bring_home(
             (agent, task, fence),
             confinement,
             holder,
+            handed or handed_over(workspace.repo, hub),
             aside=bool(unresolved),
         )
+        unresolved = tuple(dict.fromkeys((*unresolved, *with_markers)))
     except (SwarmError, OSError) as error:
         known = read_ref(hub, f"refs/heads/{branch}")
         return Homecoming(known, (), committed, problem or str(error), unresolved)
@@ -260,12 +264,14 @@ def _fetch_work(
     attempt: tuple[str, str, int],
     confinement: Confinement,
     holder: bool,
+    handed: Handed | None,
     *,
     aside: bool,
-) -> tuple[str | None, tuple[str, ...]]:
-    """Branch and ``HEAD`` of the clone into the hub; the branch's tip there, what was saved.
+) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+    """Branch and ``HEAD`` of the clone into the hub.
 
-    ``aside``: ``HEAD`` holds files in conflict, which go beside the branch whatever it is.
+    The branch's tip there, what was saved beside it, and the files with conflict markers for which
+    that was.  ``aside``: ``HEAD`` holds files in conflict, which go beside it whatever they are.
     """
     gitdir = os.path.join(workspace.repo, ".git")
     ref = f"refs/heads/{safe_ref(branch)}"
@@ -276,11 +282,20 @@ def _fetch_work(
         found.append(head)
     fresh = [one for one in dict.fromkeys(found) if one and one not in (known, start)]
     kept = [head] if aside and head and head not in (*found, known, start) else []
+    saved: list[str] = []
+    found_in: tuple[str, ...] = ()
+    if handed is not None and fresh:
+        places: dict[str, str] = {}
+        for one in fresh:
+            place = _spare(hub, attempt, one)
+            places[f"{place}.{one[:12]}" if place in places else place] = one
+        found_in = with_markers(workspace, hub, places, handed, confinement)
+        if found_in:
+            fresh, saved = [], list(places)
     if not (fresh or kept):
-        return known, ()
+        return known, tuple(saved), found_in
     for one in fresh:  # the branch first; then HEAD, if it goes on from there
         fetch_ids(workspace, hub, {ref: one}, confinement)
-    saved: list[str] = []
     moved = known is not None and known != start and read_ref(hub, ref) == known
     if holder and moved and known is not None and fresh:
         # It moved since this attempt began, and not by us: make way for what goes on from there.
@@ -296,7 +311,33 @@ def _fetch_work(
         if read_ref(hub, place) != one:
             raise GitError(f"work of {attempt[1]} cannot be fetched into the hub: {why}")
         saved.append(place)
-    return tip, tuple(saved)
+    return tip, tuple(saved), found_in
+
+
+def with_markers(
+    workspace: Workspace,
+    hub: str,
+    places: Mapping[str, str],
+    handed: Handed,
+    confinement: Confinement,
+    repo: str = "",
+) -> tuple[str, ...]:
+    """Files in which one of the commits has the markers of the conflict that was ``handed`` over.
+
+    ``places``: reference of the hub → commit of the clone, fetched there first, as it is the hub
+    that is asked.  There they stay if markers are found, else the references go again.  Raises
+    :class:`~swarm.errors.SwarmError`.
+    """
+    found: dict[str, None] = {}
+    for place, one in places.items():
+        why = fetch_ids(workspace, hub, {place: one}, confinement, repo)
+        if read_ref(hub, place) != one:
+            raise GitError(f"{place} cannot be fetched into {hub}: {why}")
+        found |= dict.fromkeys(marked(hub, handed, one))
+    if not found:
+        lines = [f"delete {safe_ref(place)} {commit_id(one)}" for place, one in places.items()]
+        run_git(git(hub, "update-ref", "--stdin", stdin="".join(f"{x}\n" for x in lines).encode()))
+    return tuple(found)
 
 
 def _spare(hub: str, attempt: tuple[str, str, int], one: str) -> str:

@@ -50,9 +50,16 @@ _MAX_CONFIG = 64 * 1024
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://", "git+ssh://")
 _RACED = "cannot lock ref"
 """What git says where another process fetches the same, or was killed while it did."""
+_MISSING = "couldn't find remote ref"
+"""What it says of a source that can be read and has no such branch: of no other failure may the
+work go to another branch than the one that was asked for."""
+_STRANGERS = re.compile(r"dubious ownership in repository at '([^'\n]+)'")
+"""And of one that belongs to somebody else, as it names it."""
 _FETCH_TRIES = 5
 OWN_HUB = "own.git"
 """Name of the hub of a swarm without a source."""
+TASKS = "swarm"
+"""Every task's branch lies below it, so that no branch of the hub can have this name."""
 _CONFIG = (
     ("gc.auto", "0"),
     ("gc.pruneExpire", "never"),
@@ -208,9 +215,22 @@ def refresh(hub: Path | str, source: str, target: str) -> Hub:
     fetched = _fetch(path, where, target)
     note = ""
     if fetched.exit != 0:
+        if _MISSING not in fetched.error:
+            raise _unfetched(source, fetched)
+        if branch_tip(path, target) is not None:
+            raise GitError(
+                f"{source} has no branch {target} any more",
+                "put it back, or name another as repo.target and restart",
+            )
         default = _default_branch(path, where, fetched)
         if default == target:
             raise GitError(f"{source} cannot be fetched: {_last(fetched)}", "try: git fetch there")
+        if default == TASKS:
+            raise GitError(
+                f"{source} has no branch {target}, and its {default} leaves no room for the tasks'"
+                f" own branches, {TASKS}/<agent>/<task>",
+                "name another of its branches as repo.target",
+            )
         note = f"{source} has no branch {target}: its {default} is used"
         target = default
         before = read_ref(path, f"refs/source/heads/{target}")
@@ -259,14 +279,6 @@ def count_commits(hub: Path | str, base: str, tip: str) -> int:
     """How many :func:`commits` there are."""
     words = ("rev-list", "--count", "--end-of-options", _name(tip), f"^{_name(base)}", "--")
     return int(run_git(git(str(hub), *words)))
-
-
-def diff(hub: Path | str, base: str, tip: str, colour: bool = False) -> bytes:
-    """What ``tip`` changed since it left ``base``, as git prints it."""
-    paint = "--color=always" if colour else "--color=never"
-    span = f"{_name(base)}...{_name(tip)}"
-    words = ("diff", paint, "--no-ext-diff", "--no-textconv", "--end-of-options", span, "--")
-    return run_git(git(str(hub), *words))
 
 
 def _create(path: str, target: str) -> None:
@@ -339,6 +351,13 @@ def _point_head(hub: str, target: str) -> None:
 
 def _name(text: str) -> str:
     return text if is_commit_id(text) else f"refs/heads/{safe_ref(text)}"
+
+
+def _unfetched(source: str, fetched: Ran) -> GitError:
+    remedy = f"try: git ls-remote {source}"
+    if owned := _STRANGERS.search(fetched.error):
+        remedy = f"if you trust it, run: git config --global --add safe.directory {owned[1]}"
+    return GitError(f"{source} cannot be fetched: {_last(fetched)}", remedy)
 
 
 def _last(ran: Ran) -> str:

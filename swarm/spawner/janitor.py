@@ -21,9 +21,10 @@ from swarm.sandbox.landlock import LandlockRules
 from swarm.sandbox.launch import Confinement
 from swarm.spawner.author import git_identity
 from swarm.spawner.clone import author_in_use, clone_record, freshen, parked_clones
+from swarm.spawner.clone_merge import Handed, handed_over
 from swarm.spawner.ended import never_home
 from swarm.spawner.git import is_commit_id, is_safe_ref
-from swarm.spawner.homecoming import commit_leftovers, fetch_ids
+from swarm.spawner.homecoming import commit_leftovers, fetch_ids, with_markers
 from swarm.spawner.refs import all_refs, read_beneath, read_ref
 from swarm.spawner.workspace import (
     Workspace,
@@ -53,7 +54,7 @@ class TidyReport:
 def main(fd: int, spec: bytes) -> int:
     """Tidy every workspace of the spec, telling of each on the lifeline ``fd``; 0 if all went."""
     order = msgspec.json.decode(spec, type=JanitorSpec)
-    confinement = Confinement(landlock=None if order.sandbox == "off" else LandlockRules())
+    confinement = Confinement(landlock=LandlockRules())
     failed = 0
     with socket.socket(fileno=fd) as lifeline:
         lifeline.setblocking(True)
@@ -138,25 +139,38 @@ def _salvage_clone(workspace: Workspace, repo: str, confinement: Confinement) ->
     message = f"Work in progress of {agent}\n\nSaved when its workspace was removed."
     identity = git_identity(*author_in_use(workspace, repo), agent)
     commit_leftovers(workspace, message, identity, confinement, repo)
+    handed = handed_over(where, hub)
     found = _commits(os.path.join(where, ".git"))
     unsaved = set(never_home(hub, list(found.values())))
     for name, one in found.items():
         if one in unsaved:
-            yield _save(workspace, repo, hub, name, one, confinement)
+            yield _save(workspace, repo, hub, (name, one), confinement, handed)
             unsaved = set(never_home(hub, sorted(unsaved)))
     if unsaved:
         raise GitError(f"{len(unsaved)} commits of {where} are not in {hub}", "look at it")
 
 
 def _save(
-    workspace: Workspace, repo: str, hub: str, name: str, one: str, confinement: Confinement
+    workspace: Workspace,
+    repo: str,
+    hub: str,
+    what: tuple[str, str],
+    confinement: Confinement,
+    handed: Handed | None,
 ) -> str:
-    """Fetch one commit into the hub: onto its own task's branch where it goes on from that."""
-    agent = workspace.name
+    """Fetch one commit into the hub: onto its own task's branch where it goes on from that.
+
+    ``what``: its name in the clone, and its id.  With the markers of a conflict that was
+    ``handed`` over it goes beside the branch.
+    """
+    (name, one), agent = what, workspace.name
     short = name.removeprefix("refs/")
     spare = f"refs/agentctl/salvage/{agent}/{short.removeprefix('heads/')}"
     places = [spare, f"{spare}.{one[:12]}", f"refs/agentctl/salvage/{agent}/{one}"]
     if name.startswith("refs/heads/swarm/"):
+        aside = {places[-1]: one}
+        if handed and with_markers(workspace, hub, aside, handed, confinement, repo):
+            return places[-1]
         places.insert(0, name)
     said = ""
     for place in places:

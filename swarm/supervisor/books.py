@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from swarm.config.places import Places
 from swarm.core.budget import Key, Reading
 from swarm.core.fleet_state import BY_PERSON
+from swarm.core.model import Review
 from swarm.core.quota import runtime_of
 from swarm.ledger import Pause, open_ledger
 from swarm.ledger.records import UNDECIDED
@@ -74,6 +75,22 @@ class Books:
                 if rules is not None and task is not None:
                     way = way_of(task, rules.landing, rules.roles)
                 ledger.finish(finished, agent, way=way)
+
+    def still_in_review(self) -> list[str]:
+        """Tasks that wait for approval though by now nobody is asked to review such: a person's.
+
+        What was submitted for approval is never landed by a change of the rules.  Raises
+        :class:`~swarm.errors.LedgerError`.
+        """
+        if self._rules is None:
+            return []
+        rules = self._rules()
+        with open_ledger(self._path, PATIENCE_SECONDS) as ledger:
+            return [
+                task.id
+                for task in ledger.in_review()
+                if way_of(task, rules.landing, rules.roles).review is Review.NONE
+            ]
 
     def spending(self, sessions: Sequence[Key], *, daily: bool) -> Reading:
         """What was spent since midnight UTC, or ever, and what is known of these sessions.

@@ -137,7 +137,7 @@ class Commands:
         roles = shell.specs.configuration.counts_after(new, shell.fleet.wanted)
         check_count(sum(roles.values()))
         shell.specs.configuration = new
-        lines = tuple(_lines(plan))
+        lines = (*_lines(plan), *_still_in_review(shell, plan))
         if not reply:
             for line in lines:
                 shell.console.say(f"reload: {line}")
@@ -151,6 +151,24 @@ def _lines(plan: Plan) -> list[str]:
         f"{line} (live)" if change.applies.value == "live" else line
         for change, line in zip(plan.changes, plan.lines(), strict=False)
     ] or list(plan.lines())
+
+
+def _still_in_review(shell: Shell, plan: Plan) -> list[str]:
+    """What a change of ``review`` does not release, and who does."""
+    if not any(one.path.endswith(".review") for one in plan.changes):
+        return []
+    try:
+        tasks = shell.books.still_in_review()
+    except SwarmError as error:
+        shell.log.write("ledger", error=str(error))
+        return []
+    if not tasks:
+        return []
+    count = f"{len(tasks)} task{'s' * (len(tasks) > 1)}"
+    verb = "waits" if len(tasks) == 1 else "wait"
+    how = f"agentctl task approve {tasks[0]}" if len(tasks) == 1 else "agentctl task approve ID"
+    which = "" if len(tasks) == 1 else "; agentctl task list --state review"
+    return [f"{count} in review still {verb} for a person: {how}{which}"]
 
 
 def _changes(plan: Plan) -> list[dict[str, str]]:

@@ -163,7 +163,7 @@ class Specs:
             announcers=self.announcers(),
             roles={"": _role_rules(anyone, Role(), {}), **roles},
             operator=self.operator_id,
-            landing=_landing_rules(configuration.settings.repo),
+            landing=_landing_rules(configuration.settings.repo, self.cgroups),
             notify=tuple(map(_notify_rule, configuration.settings.notify)),
             inbox=self._inbox_rules(),
         )
@@ -246,10 +246,13 @@ def _role_rules(
         retries=role.retries,
         retry_seconds=role.retry_seconds,
         network=role.network,
+        memory_mb=limits.memory_mb,
+        max_processes=limits.max_processes,
+        cpu_percent=limits.cpu_percent,
     )
 
 
-def _landing_rules(repo: Repo) -> lifeline.LandingRules:
+def _landing_rules(repo: Repo, cgroups: dict[str, str]) -> lifeline.LandingRules:
     return lifeline.LandingRules(
         merge=Merge(repo.merge),
         checks=repo.checks,
@@ -257,6 +260,7 @@ def _landing_rules(repo: Repo) -> lifeline.LandingRules:
         publish=repo.publish or "",
         review=Review(repo.review),
         max_revisions=repo.max_revisions,
+        cgroups=cgroups,
     )
 
 

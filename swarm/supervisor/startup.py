@@ -26,6 +26,7 @@ from swarm.sandbox.cgroup_place import Place
 from swarm.sandbox.scope import own_scope
 from swarm.sandbox.trees import start_time, sweep
 from swarm.spawner.folders import write_whole
+from swarm.spawner.git import PERSONS_UMASK
 from swarm.spawner.identity import Identity, load_or_create
 from swarm.spawner.workspace import owned_workspaces, sweep_half_made
 from swarm.wire.lifeline import Finished
@@ -126,7 +127,10 @@ def raise_file_limit() -> None:
 
 def make_home(places: Places) -> None:
     """The home and its folders, for nobody else.  Raises :class:`~swarm.errors.SwarmError`."""
-    os.umask(0o077)
+    before = os.umask(0o077)
+    # What is published to the person's own source is theirs, and theirs to share; an upgraded
+    # supervisor finds what the first one noted.
+    os.environ.setdefault(PERSONS_UMASK, f"{before:03o}")
     try:
         places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(places.home, 0o700)

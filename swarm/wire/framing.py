@@ -46,8 +46,3 @@ class LineBuffer:
     def unfinished(self) -> bytes:
         """Those bytes, for whoever goes on reading in our place."""
         return bytes(self._buffer)
-
-    @property
-    def pending(self) -> int:
-        """Bytes of an unfinished line held back."""
-        return len(self._buffer)

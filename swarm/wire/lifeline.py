@@ -79,7 +79,6 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     folder: str = ""
     """The task's own directory: ``input/`` may be read by the session, what it leaves in its out
     directory is copied to ``results/``.  Empty: it has none."""
-    labels: dict[str, str] = {}
     thread: tuple[str, ...] = ()
     """What was asked and answered before in the task's thread, oldest first."""
 
@@ -116,6 +115,11 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     review: str = ""
     """A review's or plan's answer as the session left it in ``out/<task>/`` (``review.json``,
     ``plan.yaml``), capped at 60,000 characters; empty when there is none."""
+    unresolved: tuple[str, ...] = ()
+    """``failed`` only for this: it says it succeeded, but left a conflict or its markers in these
+    files (the first 50, 200 characters of each).  None of it is on the branch."""
+    aside: str | None = None
+    """The commit beside the branch that has what it made of them."""
 
 
 # -- any child → supervisor ---------------------------------------------------------------------
@@ -321,7 +325,6 @@ class Assigned(_Line, frozen=True):
 
     agent: str
     fence: int
-    lease_seconds: float
     work: Work
 
 
@@ -472,6 +475,10 @@ class RoleRules(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_seconds: float = 30.0
     network: tuple[int, ...] | None = None
     """TCP ports that what its sessions wrote may connect to when it is checked; ``None``: any."""
+    memory_mb: int | None = None
+    """What a check of what its sessions wrote may use, as they themselves."""
+    max_processes: int | None = None
+    cpu_percent: int | None = None
 
 
 class LandingRules(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -485,6 +492,8 @@ class LandingRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """Empty: landed work is not published."""
     review: Review = Review.NONE
     max_revisions: int = 2
+    cgroups: dict[str, str] = {}
+    """Where checks get theirs, as ``DaemonSpec.cgroups`` has it."""
 
 
 class NotifyRule(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -79,7 +79,6 @@ class JanitorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     home: str
     home_id: str
     workspaces: tuple[str, ...]
-    sandbox: str = "auto"
 
 
 class CleanerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,7 +94,6 @@ class CleanerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     logs: float | None = None
     log_bytes: int | None = None
     folders: float | None = None
-    sandbox: str = "auto"
 
 
 class Fork(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):

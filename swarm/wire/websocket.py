@@ -29,7 +29,6 @@ MAX_CONTROL = 125
 """Bytes of a control frame's payload (RFC 6455, 5.5)."""
 
 NORMAL = 1000
-GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
 INVALID_TEXT = 1007
@@ -180,11 +179,6 @@ class WebSocketClient:
         if len(payload) > MAX_MESSAGE:
             raise ValueError(f"a message of {len(payload)} bytes; the cap is {MAX_MESSAGE}")
         self._put(_TEXT, payload)
-
-    def send_ping(self, data: bytes = b"") -> None:
-        """Queue a ping of at most 125 bytes; nothing happens when the connection is not open."""
-        if self.open:
-            self._put(_PING, data[:MAX_CONTROL])
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Queue a close frame, once.  The server's own answers it as :class:`Closed`."""

@@ -108,6 +108,8 @@ class Report(_Work, frozen=True, kw_only=True):
     swarm_budget: bool = False
     start: str | None = None
     review: str = ""
+    unresolved: tuple[str, ...] = ()
+    aside: str | None = None
 
 
 class TaskDone(Report, frozen=True, tag="TASK_DONE"):

@@ -147,13 +147,13 @@ def test_no_server_is_one_line(verb: list[str], capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["send", "--url", "http://x", "y"], 1, "no chat address"),
+        (["send", "--url", "http://x", "y"], 2, "no chat address"),
         (["send", "--channel", "no channel", "y"], 2, "is no channel"),
         (["send", "  "], 2, "nothing to send"),
         (["send"], 2, "TEXT"),
         (["send", "x" * (256 * 1024 + 1)], 2, "longer than"),
         (["tail", "-n", "999"], 2, "999"),
-        (["serve", "--listen", "nowhere"], 1, "cannot listen on 'nowhere'"),
+        (["serve", "--listen", "nowhere"], 2, "cannot listen on 'nowhere'"),
         (["serve", "--channel", "x"], 2, "is no channel"),
         (["serve", "--trust", "me"], 2, "no agent id"),
         (["serve", "--rate", "0"], 2, "0"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import json
 import os
 import socket
@@ -13,11 +11,8 @@ from dataclasses import replace
 
 import pytest
 from chat_sockets import foreigner
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests_support import eventually_async
+from tls_support import certificate
 from websockets.asyncio.server import ServerConnection, serve
 
 from swarm.chat import client as client_module
@@ -421,37 +416,10 @@ async def test_the_echo_that_does_not_come(monkeypatch: pytest.MonkeyPatch):
 # -- TLS ----------------------------------------------------------------------------------------
 
 
-def certificate(folder) -> str:
-    """A self-signed certificate for 127.0.0.1 with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = os.path.join(folder, "cert.pem")
-    with open(path, "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        file.write(made.public_bytes(Encoding.PEM))
-    return path
-
-
 async def test_wss_wants_a_valid_certificate(tmp_path):
-    path = certificate(tmp_path)
+    path, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+    context.load_cert_chain(path, key)
     host = ChatHost(ChatServer(verify=verify, entropy=os.urandom), None)
     async with serve(
         host.handle,

@@ -39,6 +39,8 @@ USAGE = [
     (["swarm", "stop", "--now", "--drain"], "exclude"),
     (["swarm", "stop", "--drain", "soon"], "soon"),
     (["swarm", "stop", "--drain=-1"], "-1"),
+    (["swarm", "stop", "--drain", "nan"], "not a finite number"),
+    (["swarm", "stop", "--drain", "inf"], "not a finite number"),
     (["swarm", "status", "--every", "0"], "--every"),
     (["swarm", "scale"], "N | ROLE=N"),
     (["swarm", "scale", "many"], "many"),
@@ -77,9 +79,19 @@ USAGE = [
     (["task", "wait"], "ID"),
     (["task", "wait", "zzzz"], "zzzz"),
     (["task", "wait", "zzzz", "--timeout", "-1"], "--timeout"),
+    (["task", "wait", "zzzz", "--timeout", "nan"], "--timeout"),
+    (["plan", "wait", "zzzz", "--timeout", "nan"], "--timeout"),
+    (["lane", "wait", "--timeout", "nan"], "--timeout"),
+    (["lane", "claim", "--wait", "inf"], "--wait"),
+    (["clean", "--older-than", "nan"], "--older-than"),
     (["task", "retry", "zzzz"], "zzzz"),
     (["task", "cancel"], "ID"),
     (["task", "diff", "zzzz"], "zzzz"),
+    (["task", "show", "x\udcff"], "UTF-8"),
+    (["task", "add", "--after", "x\udcff", "x"], "UTF-8"),
+    (["task", "add", "--response-to", "/x\udcff", "x"], "UTF-8"),
+    (["plan", "status", "x\udcff"], "UTF-8"),
+    (["chat", "send", "x\udcff"], "UTF-8"),
 ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from cli_fake import FakeSupervisor, Ran
 
 from swarm.config.places import Places
+from swarm.coordinator.results import answer
 from swarm.core.model import Merge, Outcome, RemarkKind, Review, TaskState
 from swarm.ledger import Ledger, NewTask, open_ledger
 from swarm.ledger.records import Way
@@ -123,6 +124,43 @@ def test_show_tells_the_whole_way(cli: Cli, ledger: Ledger) -> None:
     assert (remark["kind"], remark["commit"], remark["text"]) == ("check", ONE, "red[2J\nmore")
     listed = json.loads(cli("task", "list", "--json").out)["tasks"][0]
     assert listed["tip"] == ONE
+
+
+def test_an_earlier_landing_of_a_task_that_is_tried_again_says_that_it_is_one(
+    cli: Cli, ledger: Ledger
+) -> None:
+    task = works(ledger, Review.NONE)
+    ledger.landed(task, ONE, MAIN)
+    assert f"landed    {MAIN[:12]}" in cli("task", "show", task).out.splitlines()
+    ledger.retry(task, fresh=True)
+    again = f"landed    {MAIN[:12]}, an earlier result of it: it is tried again"
+    assert again in cli("task", "show", task).out.splitlines()
+    assert "has no branch yet" in cli("task", "diff", task).err, "it was not cleaned away"
+    claimed = ledger.claim(task, AGENT, "a" * 16, 90.0)
+    assert claimed is not None
+    good = Finished(task, claimed.fence, Outcome.SUCCEEDED, commit="2" * 40, commits=1)
+    ledger.finish(good, AGENT, way=Way(merge=Merge.NONE))
+    found = ledger.find(task)
+    assert (found.state, found.landed, found.has_landed) == (TaskState.DONE, MAIN, False)
+    assert f"landed    {MAIN[:12]}, an earlier result of it" in cli("task", "show", task).out
+    assert "it has landed" not in cli("task", "show", task).out
+    assert f"- commit: {'2' * 40}" in answer(found)
+
+
+def test_what_is_cancelled_while_it_lands_says_that_it_may_be_merged(
+    cli: Cli, ledger: Ledger
+) -> None:
+    task = works(ledger, Review.NONE)
+    said = f"{task} is cancelled; if {ONE[:12]} had landed by now, it is merged all the same\n"
+    assert cli("task", "cancel", task).out == said
+    doubt = f"in doubt  {ONE[:12]} was landing; a running swarm finds out whether it has"
+    assert doubt in cli("task", "show", task).out.splitlines()
+    assert json.loads(cli("task", "show", task, "--json").out)["in_doubt"] == ONE
+    ledger.landed(task, ONE, MAIN)
+    lines = cli("task", "show", task).out.splitlines()
+    assert doubt not in lines
+    assert "state     done (merged)" in lines
+    assert "reason    cancelled, but its commits had landed by then" in lines
 
 
 def test_what_people_said_is_told_with_who_said_it(cli: Cli, ledger: Ledger) -> None:

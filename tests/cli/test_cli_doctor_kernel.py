@@ -14,7 +14,6 @@ from swarm.core.model import Containment
 from swarm.sandbox.cgroup_place import NOWHERE, Place
 from swarm.sandbox.probe import Capabilities
 
-BEST = Capabilities(Containment.PID_NAMESPACE, False, True, 7)
 V1 = Place(1, {"memory": "/m", "pids": "/p", "cpu": "/c", "freezer": "/f"})
 
 

@@ -73,7 +73,8 @@ def everything(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["under /proc", "a file", "below a file", "in an unwritable folder", "unreadable"]
+    "kind",
+    ["under /proc", "a file", "below a file", "in an unwritable folder", "unreadable", "no text"],
 )
 def test_a_home_that_cannot_be_is_told_in_one_line_and_nothing_is_made(
     kind: str, tmp_path: Path
@@ -87,6 +88,7 @@ def test_a_home_that_cannot_be_is_told_in_one_line_and_nothing_is_made(
         "below a file": folder / "file" / "home",
         "in an unwritable folder": folder / "home",
         "unreadable": folder / "home" / "deep",
+        "no text": folder / "home\udcff",  # bytes that are not UTF-8
     }[kind]
     if kind == "unreadable":
         (folder / "home").mkdir(mode=0o000)

@@ -174,6 +174,21 @@ def test_the_program_exits_with_the_code(home: Path) -> None:
     assert subprocess.run([*AGENTCTL, "--nope"], capture_output=True).returncode == 2
 
 
+def test_ctrl_c_while_it_is_read_in_is_a_line_too(home: Path) -> None:
+    """Not a traceback out of an import, which takes most of a short command's time."""
+    script = (
+        "import runpy, sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        "runpy.run_module('swarm.cli', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "agentctl: interrupted\n")
+
+
 def test_a_reader_that_goes_away_is_no_news(home: Path) -> None:
     process = subprocess.Popen(
         [*AGENTCTL, "completion", "bash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

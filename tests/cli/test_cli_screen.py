@@ -76,6 +76,33 @@ def test_markup_in_hostile_text_is_not_interpreted_by_rich() -> None:
     assert "[link=http://evil]y[/link] \\x1b[31m" in out.getvalue()
 
 
+def drawn(columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """The table on a terminal of that width, without its colours."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(rich_table(columns, rows, 1))
+    return out.getvalue().splitlines()
+
+
+def test_a_narrow_terminal_cuts_free_text_and_never_a_name() -> None:
+    columns = ("ID", "STATE", "AGENT", "TITLE", "REASON")
+    rows = [("t-k3f9x2ab", "needs_human", "swarm-builder-001", "日本 and more " * 4, "why " * 12)]
+    head, row = drawn(columns, rows, 80)
+    assert row.startswith("t-k3f9x2ab  needs_human  swarm-builder-001  日本 and")
+    assert row.count("…") == 2
+    assert width_of(row) <= 80
+    assert head.split() == list(columns)
+    assert drawn(columns, rows, 200)[1].endswith("why why")
+
+
+def test_where_names_alone_do_not_fit_lines_are_folded() -> None:
+    columns = ("AGENT", "STATE", "TASK", "REASON")
+    rows = [("swarm-builder-001", "idle", "t-k3f9x2ab.1", "")]
+    assert "\n".join(drawn(columns, rows, 20)).split() == ["AGENT", "STATE", "TASK", *rows[0][:3]]
+    assert len(drawn(columns, rows, 38)) == 2  # what nobody gave a reason in is left out
+
+
 def test_ages_and_spans() -> None:
     assert age("2026-01-01T00:00:00Z", now=lambda: 1767225600 + 90) == "1m"
     assert age(None) == "-"

@@ -218,3 +218,28 @@ def test_a_diff_leaves_out_what_was_merged_in(cli: Cli, ledger: Ledger, places: 
     assert "mine.txt" in patch
     assert "more.txt" in patch
     assert "theirs.txt" not in patch
+
+
+def test_work_that_a_clean_up_saved_is_exported_and_a_retry_says_where_it_is(
+    cli: Cli, ledger: Ledger, places: Places
+) -> None:
+    """The second clean-up of a task, after a retry, saves beside what the first one saved."""
+    work = Work(places.home, ledger)
+    work.commit("mine.txt", "mine\n")
+    work.end(ledger)
+    tip, saved = work.run("rev-parse", "HEAD"), f"refs/agentctl/salvage/{work.branch}"
+    git = ["git", f"--git-dir={work.hub}", "update-ref"]
+    for words in (
+        [saved, work.base],
+        [f"{saved}.{tip[:12]}", tip],
+        ["-d", f"refs/heads/{work.branch}"],
+    ):
+        subprocess.run([*git, *words], check=True)
+    place = places.home / "story"
+    ran = cli("task", "export", work.task, str(place))
+    assert (ran.code, ran.err) == (0, "")
+    assert "mine.txt" in (place / "work.patch").read_text()
+    assert tip in work.run("bundle", "list-heads", str(place / "work.bundle"))
+    ran = cli("task", "retry", work.task)
+    assert ran.out == f"{work.task} is queued again\n"
+    assert ran.err.endswith(f"it begins anew; earlier work is kept as {saved}.{tip[:12]}\n")

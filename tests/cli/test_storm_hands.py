@@ -188,9 +188,11 @@ def scene() -> Scene:
         {"name": "c", "pid": None, "state": "backoff", "task": None},
     ]
     services = [{"name": "chat", "pid": 2}, {"name": "coordinator", "pid": 3}]
-    every = [process(1, 0, "python"), *(process(p, parent=1) for p in (2, 3, 9, 10, 11, 12))]
+    services += [{"name": "api", "pid": 4}]
+    every = [process(1, 0, "python"), *(process(p, parent=1) for p in (2, 3, 4, 9, 10, 11, 12))]
     every += [process(20, 11, "agentctl-keeper"), process(21, 20, "python")]
     every += [process(30, 12, "git"), process(31, 30, "git-fetch"), process(32, 1, "janitor")]
+    every += [replace(process(33, 3, "python"), command="python -I -S guard_program.py 3 2.0 sh")]
     return Scene(
         {"agents": agents, "services": services, "swarm": {"pid": 1, "chat_url": None}},
         {p.pid: p for p in every},
@@ -205,8 +207,10 @@ def scene() -> Scene:
         (Target.KEEPER, {20}),
         (Target.CHAT, {2}),
         (Target.COORDINATOR, {3}),
+        (Target.API, {4}),
+        (Target.HOOK, {33}),
         (Target.ZYGOTE, {9}),
-        (Target.HELPER, {30, 31}),
+        (Target.HELPER, {30, 31, 33}),
         (Target.SUPERVISOR, {1}),
         (Target.FLEET, {1}),
     ],
@@ -253,7 +257,7 @@ def test_harms_are_as_narrow_as_what_was_done() -> None:
         held = Held(Disturbance(0, action, 2.0, 0), victim, 0.0, lambda: None)
         harms[action.kind, action.target] = harm_of(held, 100.0)
     for target in (Target.CHAT, Target.COORDINATOR, Target.ZYGOTE, Target.LANDER, Target.CHECK,
-                   Target.PUSH, Target.LANDING):  # fmt: skip
+                   Target.PUSH, Target.LANDING, Target.API, Target.HOOK):  # fmt: skip
         assert harms[Kind.KILL, target] is None
     assert harms[Kind.STOP, Target.SUPERVISOR] is None
     assert harms[Kind.DISCONNECT, Target.DAEMON] is None

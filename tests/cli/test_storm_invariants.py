@@ -116,6 +116,13 @@ def test_what_is_after_a_failed_task_is_skipped_and_nothing_else() -> None:
     assert rules(replace(seen(), broken=("t-2",))) == ["ended as expected"]
 
 
+def test_a_task_that_was_cancelled_at_its_end_may_succeed_twice_when_it_is_retried() -> None:
+    twice = attempt(1, Outcome.SUCCEEDED, 10.0, 11.0), attempt(2, Outcome.SUCCEEDED, 12.0, 13.0)
+    assert rules(seen(Sort.COMMIT, *twice, cancelled=True, retried=1)) == []
+    assert rules(seen(Sort.COMMIT, *twice, cancelled=True)) == ["ended once"]
+    assert rules(seen(Sort.COMMIT, *twice, retried=1)) == ["ended once"], "it was done already"
+
+
 def test_a_task_cancelled_in_the_queue() -> None:
     gone = seen(state=TaskState.CANCELLED, result=None, cancelled=True, files={})
     gone = replace(gone, attempts=())

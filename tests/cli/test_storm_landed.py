@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from swarm.cli.demonstration.stage import Stage, clear
-from swarm.cli.storm.history import target_of, tips_now
+from swarm.cli.storm.history import _cancelled_before, target_of, tips_now
 from swarm.cli.storm.invariants import RULES, judge_source
 from swarm.cli.storm.landed import (
     CHECKED,
@@ -40,6 +40,7 @@ from swarm.cli.storm.stage import (
 )
 from swarm.cli.storm.work import FLAW, SETTLE, SHARED, Sort, piece
 from swarm.core.model import OnFailed, TaskState
+from swarm.ledger import Event
 
 LINE = next(one for n in range(100) if (one := piece(1, n)).sort is Sort.LINE)
 REVIEWED = next(one for n in range(100) if (one := piece(1, n)).sort is Sort.REVIEWED)
@@ -105,6 +106,18 @@ OTHERS = {"t-1": [Arrived(MERGED, 10.0, frozenset({PATH, SHARED, "another"}))]}
 )  # fmt: skip
 def test_a_landing_that_must_not_be_is_seen(task: Moved, target: Target) -> None:
     assert set(rules(task, target)) == {ONCE}
+
+
+def test_what_was_cancelled_may_land_when_it_was_retried() -> None:
+    def cancelled(*kinds: str) -> bool:
+        return _cancelled_before(
+            [Event(n, n, "t-1", kind, "", 1, "") for n, kind in enumerate(kinds)]
+        )
+
+    assert cancelled("queued", "cancelled")
+    assert cancelled("cancelled", "retried", "claimed", "cancelled")
+    assert not cancelled("cancelled", "retried", "landing", "merged")
+    assert not cancelled("landing", "cancelled"), "it had moved the target"
 
 
 def test_an_approval_is_for_one_commit() -> None:

@@ -123,6 +123,10 @@ def test_what_the_file_says_is_taken(tmp_path: Path) -> None:
          "out for none")),
         ("repo: {target: -f}", "f:1: repo.target: '-f' is no branch name"),
         ("repo: {target: HEAD}", "f:1: repo.target: 'HEAD' is no branch name"),
+        ("repo: {target: swarm}", ("f:1: repo.target: 'swarm' leaves no room for the tasks' own "
+         "branches, swarm/<agent>/<task>; name another branch")),
+        ("repo: {author: '... <a@b.c>'}", ("f:1: repo.author: '... <a@b.c>' is no author; give "
+         "'Name <mail@example.org>'")),
         ("repo: {author: me}", ("f:1: repo.author: 'me' is no author; give "
          "'Name <mail@example.org>'")),
         ("repo: {publish: '{branch}'}", ("f:1: repo.publish: '{branch}' is no branch name; only "

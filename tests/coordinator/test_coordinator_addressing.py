@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from coordinator_world import ME, Agent, World
+from coordinator_world import ME, Agent, World, add
 
 from swarm.coordinator import messages as m
 from swarm.coordinator import offers
 from swarm.core.model import Outcome
-from swarm.ledger import NewTask
 from swarm.wire.work import (
     Announced,
     Assign,
@@ -23,12 +22,6 @@ from swarm.wire.work import (
 
 STRANGER, ANNOUNCER = "d" * 16, "e" * 16
 EVERYBODY: tuple[str, ...] = ()
-
-
-def add(world: World) -> str:
-    task = world.ledger.submit(NewTask("do it"))
-    world.do(m.Poked())
-    return task
 
 
 def addressed(world: World, kind: type[WorkMessage]) -> list[tuple[str, ...]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator_world import ME, Agent, World
+from coordinator_world import ME, Agent, World, add
 
 from swarm.coordinator import messages as m
 from swarm.coordinator.service import from_supervisor
 from swarm.core.budget import Amount
 from swarm.core.model import AgentState, Outcome, TaskState, Usage
-from swarm.ledger import NewTask, Task
+from swarm.ledger import Task
 from swarm.wire.lifeline import Finished, LandingRules, RoleRules, Rules
 
 LIMITED = {
@@ -21,12 +21,6 @@ LIMITED = {
 
 def rules(world: World, roles: dict[str, RoleRules]) -> None:
     world.do(m.RulesAre((ME,), (), roles))
-
-
-def add(world: World, **more: Any) -> str:
-    task = world.ledger.submit(NewTask("do it", **more))
-    world.do(m.Poked())
-    return task
 
 
 def found(world: World, task: str) -> Task:

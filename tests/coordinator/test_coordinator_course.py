@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from coordinator_world import ME, World
+from coordinator_world import ME, World, add, heard, revoked, running, said, state
 
 from swarm.coordinator import leases, offers
 from swarm.coordinator import messages as m
@@ -14,7 +14,7 @@ from swarm.coordinator.state import Settings, State
 from swarm.core.matching import role_takes
 from swarm.core.model import AgentState, Outcome, TaskState
 from swarm.ledger import NewTask
-from swarm.wire.lifeline import Assigned, Finished, Revoke
+from swarm.wire.lifeline import Assigned, Finished
 from swarm.wire.work import (
     Assign,
     Claim,
@@ -27,42 +27,9 @@ from swarm.wire.work import (
     TaskFail,
     TaskRef,
     Unclaim,
-    WorkMessage,
 )
 
 STRANGER, ANNOUNCER, OPERATOR = "d" * 16, "e" * 16, "f" * 16
-
-
-def add(world: World, **more: Any) -> str:
-    task = world.ledger.submit(NewTask("do it", **more))
-    world.do(m.Poked())
-    return task
-
-
-def running(world: World) -> tuple[str, Any]:
-    """One task in the hands of one agent."""
-    agent = world.agent()
-    task = add(world)
-    world.start_all()
-    return task, agent
-
-
-def state(world: World, task: str) -> TaskState:
-    found = world.ledger.task(task)
-    assert found is not None
-    return found.state
-
-
-def said(world: World, kind: type[WorkMessage]) -> list[Any]:
-    return [message for message in world.said if isinstance(message, kind)]
-
-
-def heard(world: World, sender: str, message: WorkMessage, **more: Any) -> None:
-    world.do(m.Heard(sender, message, more.pop("msg_id", "m-9"), **more))
-
-
-def revoked(world: World) -> list[Revoke]:
-    return [line for line in world.told if isinstance(line, Revoke)]
 
 
 # -- announcing
@@ -125,7 +92,7 @@ def test_one_task_nobody_takes_delays_no_other(world: World) -> None:
     nobody = add(world, role="qa", priority=100)
     mine = add(world, role="builder", priority=-100)
     assert [message.task.id for message in said(world, TaskAvailable)] == [mine]
-    assert "no agent of this fleet takes role qa" in (world.ledger.reason(nobody) or "")
+    assert "no agent that runs takes role qa; see" in (world.ledger.reason(nobody) or "")
     world.agent("qa")
     assert [message.task.id for message in said(world, TaskAvailable)] == [mine, nobody]
     assert world.ledger.reason(nobody) is None
@@ -482,6 +449,28 @@ def test_a_cancelled_session_is_ended_once_and_its_report_kept(world: World) -> 
     world.finish(agent, Outcome.FAILED)
     assert world.ledger.attempts(task)[0].outcome is Outcome.CANCELLED
     assert said(world, Settled)[0].stale is False
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_task_retried_under_its_ending_session_waits_for_its_end(
+    world: World, restarted: bool
+) -> None:
+    """Else it runs twice, in two workspaces, for as long as the session takes to end."""
+    task, agent = running(world)
+    other = world.agent()
+    world.ledger.cancel(task)
+    world.do(m.Poked())
+    world.ledger.retry(task)
+    world.do(m.Poked())
+    if restarted:
+        world.boot()
+    world.start_all()
+    assert (agent.task, other.task) == (task, "")
+    assert state(world, task) is TaskState.QUEUED
+    world.finish(agent, Outcome.SUCCEEDED)
+    world.start_all()
+    assert task in (agent.task, other.task)
+    assert [one.outcome for one in world.ledger.attempts(task)] == [Outcome.CANCELLED, None]
 
 
 def test_a_cancelled_assignment_is_over_at_once(world: World) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from coordinator_world import ME, World
+from coordinator_world import ME, World, add, heard, said, state
 
 from swarm.coordinator import messages as m
 from swarm.core.model import TaskState
 from swarm.ledger import NewTask
-from swarm.wire.lifeline import Revoke
 from swarm.wire.work import (
     Announced,
     Assign,
@@ -21,43 +18,10 @@ from swarm.wire.work import (
     TaskAvailable,
     TaskDone,
     TaskRef,
-    WorkMessage,
     encode,
 )
 
 STRANGER, ANNOUNCER, OPERATOR = "d" * 16, "e" * 16, "f" * 16
-
-
-def add(world: World, **more: Any) -> str:
-    task = world.ledger.submit(NewTask("do it", **more))
-    world.do(m.Poked())
-    return task
-
-
-def running(world: World) -> tuple[str, Any]:
-    """One task in the hands of one agent."""
-    agent = world.agent()
-    task = add(world)
-    world.start_all()
-    return task, agent
-
-
-def state(world: World, task: str) -> TaskState:
-    found = world.ledger.task(task)
-    assert found is not None
-    return found.state
-
-
-def said(world: World, kind: type[WorkMessage]) -> list[Any]:
-    return [message for message in world.said if isinstance(message, kind)]
-
-
-def heard(world: World, sender: str, message: WorkMessage, **more: Any) -> None:
-    world.do(m.Heard(sender, message, more.pop("msg_id", "m-9"), **more))
-
-
-def revoked(world: World) -> list[Revoke]:
-    return [line for line in world.told if isinstance(line, Revoke)]
 
 
 # -- announcements of others

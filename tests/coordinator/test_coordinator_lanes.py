@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from coordinator_world import ME, Agent, World
+from coordinator_world import ME, Agent, World, add, state
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -42,24 +42,12 @@ def rules(world: World, **roles: RoleRules) -> None:
     world.do(m.RulesAre((ME,), (FRIEND,), roles))
 
 
-def add(world: World, **more: Any) -> str:
-    task = world.ledger.submit(NewTask("do it", **more))
-    world.do(m.Poked())
-    return task
-
-
 def offered(world: World) -> dict[str, tuple[str, ...]]:
     return {task: offer.to for task, offer in world.state.offers.items()}
 
 
 def rejected(world: World) -> list[str]:
     return [said.reason for said in world.said if isinstance(said, Rejected)]
-
-
-def state(world: World, task: str) -> TaskState:
-    found = world.ledger.task(task)
-    assert found is not None
-    return found.state
 
 
 # -- the reproduced fault: a task nobody can take starves all behind it

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from coordinator_world import World
+from coordinator_world import World, add
 
 from swarm.coordinator import messages as m
 from swarm.coordinator import offers
@@ -24,12 +24,6 @@ def world() -> Iterator[World]:
     yield made
     made.check()
     made.close()
-
-
-def add(world: World, role: str = "builder") -> str:
-    task = world.ledger.submit(NewTask("do it", role=role))
-    world.do(m.Poked())
-    return task
 
 
 def announced(world: World) -> list[str]:
@@ -102,9 +96,9 @@ def test_what_waits_no_more_is_not_announced_again(world: World, how: str) -> No
 def test_a_silent_agent_holds_no_slot(world: World) -> None:
     """Two roles, one slot, and the agent of the first role says nothing at all."""
     silent, awake = world.agent("builder"), world.agent("qa")
-    stuck = add(world, "builder")
+    stuck = add(world, role="builder")
     assert asked(world, stuck) == [(silent.name,)]
-    other = add(world, "qa")
+    other = add(world, role="qa")
     assert asked(world, other) == []
     world.tick(1.0)
     assert asked(world, other) == [(awake.name,)]
@@ -140,7 +134,7 @@ def test_many_silent_agents_starve_nobody(world: World) -> None:
     for _ in range(5):
         world.agent("builder")
     for _ in range(5):
-        add(world, "builder")
+        add(world, role="builder")
     world.tick(20.0)
     assert len(world.state.silent) == 5
     awake = world.agent("general")
@@ -187,7 +181,7 @@ def test_its_late_claim_of_what_it_was_asked_for_is_good(world: World) -> None:
 def test_a_late_claim_finds_its_slot_taken(world: World) -> None:
     """The announcement to a silent agent set none aside."""
     silent, awake = world.agent("builder"), world.agent("qa")
-    stuck, other = add(world, "builder"), add(world, "qa")
+    stuck, other = add(world, role="builder"), add(world, role="qa")
     world.tick(1.0)
     assert len(asked(world, other)) == 1
     world.claim(silent, stuck)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from coordinator_world import START, Agent, World
+from coordinator_world import START, Agent, World, add
 from msgspec import structs
 
 from swarm.coordinator import messages as m
@@ -15,7 +15,6 @@ from swarm.coordinator.bookkeeping import Books
 from swarm.coordinator.clocks import put_back
 from swarm.coordinator.state import ABSENT_SECONDS, BUSY_SECONDS
 from swarm.core.model import AgentState, Outcome, TaskState, Usage
-from swarm.ledger import NewTask
 from swarm.wire.lifeline import Finished
 from swarm.wire.pacing import ASSIGNING, SETTLING
 from swarm.wire.work import Claim, Rejected, TaskAvailable, TaskRef
@@ -37,12 +36,6 @@ def world() -> Iterator[Jumping]:
     made = Jumping()
     yield made
     made.close()
-
-
-def add(world: World, role: str = "builder", priority: int = 0) -> str:
-    task = world.ledger.submit(NewTask("do it", role=role, priority=priority))
-    world.do(m.Poked())
-    return task
 
 
 def close(world: World, agent: Agent, reason: str = PARKED) -> None:
@@ -94,7 +87,7 @@ def test_a_task_that_only_closed_agents_take_says_why_and_goes_when_they_open(
 ) -> None:
     builder, qa = world.agent("builder"), world.agent("qa")
     close(world, builder)
-    task, other = add(world), add(world, "qa")
+    task, other = add(world), add(world, role="qa")
     assert not offered(world, task)
     assert offered(world, other) == [(qa.name,)]
     assert world.ledger.reason(task) == PARKED

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from mutants import mutant
 
 from swarm.coordinator import landings
-from swarm.coordinator.landings import Land, NoteLanding, SettleLanding, StopLanding, ToLand
+from swarm.coordinator.landings import (
+    AskWhether,
+    Land,
+    NoteLanding,
+    SettleLanding,
+    StopLanding,
+    ToLand,
+)
 from swarm.core.model import RemarkKind
 from swarm.landing.model import Landed, NotLanded, SentBack, Verdict
 
@@ -69,6 +76,15 @@ def test_another_commit_of_the_task_does_not_wait_for_the_old_ones_delay() -> No
     newer = ToLand("t-1", "b" * 40, "", 0, 1)
     _, effects = landings.found(queue, [newer], 0.1)
     assert effects == (Land(newer),)
+
+
+def test_git_is_asked_about_a_doubt_once_its_flight_has_ended() -> None:
+    queue, _ = landings.found(landings.Landings(), [one(1)], 0.0)
+    assert landings.doubted(queue, [one(1), one(2)]) == (AskWhether(one(2)),)
+    queue, _ = landings.found(queue, [], 0.0)
+    assert landings.doubted(queue, [one(1)]) == (), "stopped, and not yet ended"
+    queue, _ = landings.ended(queue, one(1), FULL, 0.0)
+    assert landings.doubted(queue, [one(1)]) == (AskWhether(one(1)),)
 
 
 def test_what_is_cancelled_in_flight_is_stopped_and_told_of_only_if_it_landed() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from landing_support import HOME_ID, World, make_world
 from spawner_support import make_source, sh_git
 from tests_support import eventually_async
 
@@ -17,11 +21,21 @@ from swarm.coordinator import messages as m
 from swarm.coordinator.hubs import Hubs, RepoSettings
 from swarm.coordinator.shell import Coordinator
 from swarm.coordinator.state import Settings
-from swarm.core.model import AgentState, Merge, Outcome, RemarkKind, Review, TaskResult, TaskState
+from swarm.core.model import (
+    AgentState,
+    Merge,
+    OnFailed,
+    Outcome,
+    RemarkKind,
+    Review,
+    TaskResult,
+    TaskState,
+)
+from swarm.landing import land as landing
 from swarm.landing.land import landed_ref
 from swarm.landing.model import Job, Landed, NotLanded, SentBack, Verdict
 from swarm.ledger import NewTask, SqliteLedger, Task
-from swarm.ledger.records import UNDECIDED
+from swarm.ledger.records import LOST_LIMIT, UNDECIDED
 from swarm.logs import JsonLog
 from swarm.wire import lifeline
 from swarm.wire.lifeline import AgentFact, Finished, LandingRules, RoleRules
@@ -127,9 +141,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landing_jobs, "FIRST_DELAY", 0.02)
 
 
-Coordinating = Callable[..., Any]
-
-
 @asynccontextmanager
 async def coordinating(
     tmp_path: Path,
@@ -167,12 +178,16 @@ async def coordinating(
 def works(ledger: SqliteLedger, new: NewTask | None = None, **more: Any) -> str:
     """A task whose work succeeded, as another process took its report in."""
     task = ledger.submit(new or NewTask(SECRET, title="Mend it"))
+    reported(ledger, task, **more)
+    return task
+
+
+def reported(ledger: SqliteLedger, task: str, **more: Any) -> None:
     claimed = ledger.claim(task, AGENT.name, AGENT_ID, 90.0)
     assert claimed is not None
     ledger.begin(task, claimed.fence, AGENT.name, 1.0)
     fields = {"outcome": Outcome.SUCCEEDED, "commit": ONE, "commits": 1, **more}
     ledger.finish(Finished(task=task, fence=claimed.fence, **fields), AGENT.name, way=UNDECIDED)
-    return task
 
 
 def of(ledger: SqliteLedger, task: str) -> Task:
@@ -268,6 +283,32 @@ async def test_trouble_of_ours_is_shown_beside_the_task_and_tried_again(
     assert len(lander.jobs) == 3
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
+)
+async def test_a_machine_without_means_for_now_stops_no_landing_for_good(
+    tmp_path: Path,
+    ledger: SqliteLedger,
+    lander: Puppet,
+    quick: None,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, honest, met = works(ledger), lander.land, []
+
+    async def land(job: Job) -> Verdict:
+        if not met:
+            met.append(job)
+            raise error
+        return await honest(job)
+
+    monkeypatch.setattr(lander, "land", land)
+    lander.verdicts.append(Landed(TIP))
+    async with coordinating(tmp_path, ledger, lander):
+        await becomes(ledger, task, TaskState.DONE)
+    assert met
+
+
 async def test_what_can_never_land_is_a_persons(
     tmp_path: Path, ledger: SqliteLedger, lander: Puppet
 ) -> None:
@@ -292,6 +333,7 @@ async def test_a_task_that_is_cancelled_while_it_lands_is_stopped(
         assert lander.stopped == 1
         lander.verdicts.append(Landed(TIP))
         await becomes(ledger, other, TaskState.DONE)
+        await eventually_async(lambda: not ledger.in_doubt())
     assert of(ledger, task).state is TaskState.CANCELLED
 
 
@@ -344,6 +386,94 @@ async def test_what_is_stopped_after_its_target_moved_has_landed_and_is_publishe
     assert of(ledger, task).result is TaskResult.MERGED
 
 
+def dies(job: Job, step: str, call: int) -> None:
+    """Land it in a child that kills itself as it comes to ``step`` of it for that time."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            do, count = getattr(landing, step), 0
+
+            def come(*args: Any) -> Any:
+                nonlocal count
+                count += 1
+                if count == call:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return do(*args)
+
+            setattr(landing, step, come)
+            landing.land(job, HOME_ID, {})
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def left_by_a_dead_lander(ledger: SqliteLedger, world: World, step: str, call: int) -> str:
+    """A task in landing, as a lander that died at ``step`` left it."""
+    task = ledger.submit(NewTask(SECRET))
+    commit = world.branch(task, {task: "x\n"})
+    reported(ledger, task, commit=commit)
+    dies(world.job(task, commit), step, call)
+    assert of(ledger, task).state is TaskState.LANDING
+    return task
+
+
+DEATHS = [("take_in", 1, False), ("move", 2, False), ("publish", 1, True)]
+"""Before anything is noted; between the note and the move of the target; after that."""
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_who_cancels_what_a_dead_lander_left_hears_what_became_of_it(
+    tmp_path: Path, ledger: SqliteLedger, lander: Puppet
+) -> None:
+    """The target moved, the ledger was not told, and a person spoke before the next start."""
+    world = make_world(tmp_path)
+    tasks = {left_by_a_dead_lander(ledger, world, *at): moved for *at, moved in DEATHS}
+    after = [
+        ledger.submit(NewTask(SECRET, after=(task,), on_failed=OnFailed.SKIP)) for task in tasks
+    ]
+    for task in tasks:
+        assert ledger.cancel(task).in_doubt
+    async with coordinating(tmp_path, ledger, lander):
+        await eventually_async(lambda: not ledger.in_doubt())
+    on_target = world.in_hub("ls-tree", "--name-only", "main").split()
+    for (task, moved), then in zip(tasks.items(), after, strict=True):
+        found = of(ledger, task)
+        assert (task in on_target) == moved
+        assert found.state is (TaskState.DONE if moved else TaskState.CANCELLED)
+        assert of(ledger, then).state is (TaskState.QUEUED if moved else TaskState.SKIPPED)
+        assert of(ledger, then).blocked == (0 if moved else 1)
+        if moved:
+            assert (found.result, found.landed) == (TaskResult.MERGED, world.tip)
+            assert found.reason == "cancelled, but its commits had landed by then"
+            assert ledger.events(task=task)[-1].kind == "merged"
+    assert lander.jobs == []
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_whatever_moved_it_meanwhile_a_task_that_landed_is_merged(
+    tmp_path: Path, ledger: SqliteLedger, lander: Puppet
+) -> None:
+    world = make_world(tmp_path)
+    again, kept, asks, skipped = (
+        left_by_a_dead_lander(ledger, world, "publish", 1) for _ in range(4)
+    )
+    ledger.cancel(again)
+    ledger.retry(again)
+    ledger.cancel(skipped)
+    ledger.skip(skipped)
+    roles = {"": RoleRules(review=Review.HUMAN)}
+    ledger.stays_branch(kept, str(of(ledger, kept).tip))  # a merge of none by now, say
+    async with coordinating(tmp_path, ledger, lander, None) as (coordinator, _):
+        coordinator.put(m.RulesAre((ME,), (), roles, OPERATOR, LandingRules()))
+        for task in (kept, asks, skipped):
+            await eventually_async(lambda task=task: of(ledger, task).has_landed)
+        await eventually_async(lambda: of(ledger, again).landed)
+    assert of(ledger, again).state is TaskState.QUEUED, "somebody wants more of it"
+    assert of(ledger, kept).reason == "it was to stay a branch, but its commits had landed by then"
+    assert of(ledger, asks).reason == "it was to be reviewed, but its commits had landed by then"
+    assert of(ledger, skipped).reason == "skipped by hand, but its commits had landed by then"
+
+
 async def started(coordinator: Coordinator, ear: Ear, task: str) -> lifeline.Work:
     coordinator.put(m.Poked())
     await eventually_async(lambda: [o for o in ear.of(TaskAvailable) if o.task.id == task])
@@ -392,6 +522,29 @@ async def test_a_review_starts_at_the_commit_it_judges(
     assert f"agentctl task diff {task}" in asked, "an outsider has nothing checked out"
     assert "checked out.  The change is" not in asked
     assert "checked out.  The change is" in work.prompt
+    assert lander.jobs == []
+
+
+async def test_a_review_that_is_lost_for_good_is_asked_for_once_more(
+    tmp_path: Path, lander: Puppet
+) -> None:
+    """Nobody else would say so: what was lost sent no report."""
+    hours = itertools.count(0.0, 3600.0)  # each look at the clock is later than any wait
+    agents = LandingRules(review=Review.AGENT)
+    with SqliteLedger(tmp_path / "later.db", clock=lambda: next(hours)) as ledger:
+        task = works(ledger)
+        async with coordinating(tmp_path, ledger, lander, agents) as (coordinator, _):
+            await eventually_async(lambda: ledger.reviews(task))
+            (review,) = ledger.reviews(task)
+            for lost in range(1, LOST_LIMIT + 1):
+                claimed = ledger.claim(review.id, "swarm-auditor-001", "b" * 16, 90.0)
+                assert claimed is not None
+                ledger.begin(review.id, claimed.fence, "swarm-auditor-001", 1.0)
+                died = m.HolderLost("swarm-auditor-001", review.id, claimed.fence, "died", True)
+                coordinator.put(died)
+                await eventually_async(lambda lost=lost: of(ledger, review.id).lost == lost)
+            assert of(ledger, review.id).state is TaskState.FAILED
+            await eventually_async(lambda: len(ledger.reviews(task)) == 2)
     assert lander.jobs == []
 
 
@@ -490,11 +643,28 @@ async def test_what_of_the_source_is_not_as_asked_is_shown(
 async def test_checks_reach_what_the_agents_sessions_reach(
     tmp_path: Path, ledger: SqliteLedger, lander: Puppet
 ) -> None:
-    rules = m.RulesAre((ME,), (), {"builder": RoleRules(network=(443,))}, OPERATOR, LandingRules())
+    its = RoleRules(network=(443,), memory_mb=64, max_processes=20, cpu_percent=50)
+    landing = LandingRules(cgroups={"memory": "/sys/fs/cgroup/x"})
     async with coordinating(tmp_path, ledger, lander, None) as (coordinator, _):
-        coordinator.put(rules)
+        coordinator.put(m.RulesAre((ME,), (), {"builder": its}, OPERATOR, landing))
         task = works(ledger)
         coordinator.put(m.Poked())
         lander.verdicts.append(Landed(TIP))
         await becomes(ledger, task, TaskState.DONE)
-    assert [job.ports for job in lander.jobs] == [(443,)]
+    (job,) = lander.jobs
+    assert job.ports == (443,)
+    assert (job.memory_mb, job.max_processes, job.cpu_percent) == (64, 20, 50), "and use as much"
+    assert job.cgroups == landing.cgroups
+
+
+async def test_checks_of_what_no_role_of_ours_made_keep_the_swarms_limits(
+    tmp_path: Path, ledger: SqliteLedger, lander: Puppet
+) -> None:
+    roles = {"": RoleRules(memory_mb=64), "qa": RoleRules(memory_mb=32)}
+    async with coordinating(tmp_path, ledger, lander, None) as (coordinator, _):
+        coordinator.put(m.RulesAre((ME,), (), roles, OPERATOR, LandingRules()))
+        task = works(ledger)
+        coordinator.put(m.Poked())
+        lander.verdicts.append(Landed(TIP))
+        await becomes(ledger, task, TaskState.DONE)
+    assert [job.memory_mb for job in lander.jobs] == [64]

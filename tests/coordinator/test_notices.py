@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -21,8 +23,10 @@ from swarm.coordinator import notices as module
 from swarm.coordinator.notices import Notices
 from swarm.coordinator.telling import addressed, hook_of, kind_of, of_fleet, wants
 from swarm.core.model import NoticeKind, Outcome, Review, TaskState
+from swarm.errors import LedgerError
 from swarm.ledger import Event, NewTask, SqliteLedger, Task
 from swarm.logs import JsonLog
+from swarm.sandbox.guard import guard_command
 from swarm.wire.lifeline import Finished, NotifyRule
 
 WRITE = "cat >> told; echo >> told"
@@ -232,8 +236,8 @@ def test_a_killed_coordinator_takes_the_program_with_it(tmp_path):
         " 'sh', '-c', sys.argv[2]], start_new_session=True)\n"
         "time.sleep(1000)\n"
     )
-    keeper = str(Path(module.__file__).with_name("hook_keeper.py"))
-    parent = subprocess.Popen([sys.executable, "-c", code, keeper, script], cwd=tmp_path)
+    program = guard_command(1000)[3]
+    parent = subprocess.Popen([sys.executable, "-c", code, program, script], cwd=tmp_path)
     try:
         eventually((tmp_path / "child").exists)
     finally:
@@ -241,6 +245,60 @@ def test_a_killed_coordinator_takes_the_program_with_it(tmp_path):
         parent.wait()
     pid = int((tmp_path / "child").read_text())
     eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+async def test_what_a_killed_guard_s_program_has_started_ends_with_it(world):
+    world.start(by("sleep 1000 & echo $! > child.part; mv child.part child; wait"))
+    world.ends()
+    await eventually_async((world.home / "child").exists)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    (guard,) = [
+        one for one in children if b"guard_program" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
+    os.kill(int(guard), signal.SIGKILL)
+    await eventually_async(lambda: "it was killed" in world.log())
+    pid = int((world.home / "child").read_text())
+    await eventually_async(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+async def test_what_was_told_is_not_told_again_while_the_ledger_cannot_keep_it(
+    world, quick, monkeypatch
+):
+    """A disk that was full for two seconds told the same notice as often as its program could."""
+    monkeypatch.setattr(module, "LEDGER_SECONDS", 0.01)
+    refused, keep = [], world.ledger.notice_told
+
+    def notice_told(seq: int) -> None:
+        if len(refused) < 5:
+            refused.append(seq)
+            raise LedgerError("the ledger cannot be written: disk full", "make room")
+        keep(seq)
+
+    monkeypatch.setattr(world.ledger, "notice_told", notice_told)
+    world.start(by())
+    world.ends()
+    await world.until_told(1)
+    await world.settled()
+    assert (len(refused), len(world.told())) == (5, 1)
+
+
+async def test_without_a_descriptor_left_it_is_told_later(world, quick, monkeypatch):
+    """It was tried again at once, thousands of times a second, each with a traceback."""
+    made, make = [], os.memfd_create
+
+    def memfd_create(name: str) -> int:
+        made.append(name)
+        if len(made) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return make(name)
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    world.start(by())
+    world.ends()
+    await world.until_told(1)
+    await world.settled()
+    assert "it cannot be told now: Too many open files" in world.log()
+    assert len(world.told()) == 1
 
 
 async def test_a_program_that_is_not_there_is_said_to_be_missing(world):

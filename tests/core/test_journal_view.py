@@ -1,4 +1,4 @@
-"""The journal's entries and what is folded from them."""
+"""The journal's entries, and how they are told."""
 
 from __future__ import annotations
 
@@ -86,7 +86,6 @@ def test_a_damaged_line_is_skipped(line: dict) -> None:
     entry = j.read(line)
     assert entry is None or entry.kind == line["kind"]
     list(view.story([line], "a"))
-    view.facts([line])
 
 
 def test_a_later_versions_fields_are_ignored() -> None:
@@ -143,17 +142,3 @@ def test_every_entry_is_told_in_one_line(entry: j.Entry) -> None:
     text = view.tell(entry)
     assert text
     assert "\n" not in text
-
-
-def test_facts_of_the_swarm_and_its_children() -> None:
-    found = view.facts(journal(*ENTRIES))
-    a = found.children["a"]
-    assert (a.spawned, a.crashes, a.last_crash, a.last_crash_at) == (1, 3, "crashed", "T17")
-    assert (a.sessions, a.outcomes, a.last_task, a.commits) == (1, (("succeeded", 1),), "t-1", 2)
-    assert (found.started_at, found.clean, found.paused) == ("T00", True, None)
-    assert found.scaled_to == {"builder": 5, "qa": 1}
-
-
-def test_a_killed_supervisor_and_its_pause_show() -> None:
-    found = view.facts(journal(*ENTRIES[:4]))
-    assert (found.clean, found.paused) == (False, "before")

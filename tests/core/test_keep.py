@@ -61,6 +61,7 @@ def test_a_workspace_goes_when_its_agent_is_gone_and_it_was_long_unused() -> Non
         ({"state": TaskState.LANDING}, False),
         ({"ended_at": NOW - 29 * DAY}, False),
         ({"ended_at": None}, False),
+        ({"state": TaskState.CANCELLED, "in_doubt": True}, False),
     ],
 )
 def test_a_branch_goes_when_its_task_is_over_for_good(change: dict[str, Any], goes: bool) -> None:
@@ -119,6 +120,9 @@ def test_what_landed_in_another_form_needs_no_salvage() -> None:
     assert keep.endings([branch], {"1" * 40, "9" * 40}, {})[0].saved, "the target does not have it"
     moved = replace(branch, tip="2" * 40)
     assert keep.endings([moved], {"2" * 40}, {})[0].saved, "something was added after it landed"
+    note = {"refs/agentctl/landed/t-1/" + "2" * 40: "9" * 40}
+    assert not keep.endings([moved], {"2" * 40}, note)[0].saved, "an earlier result, before a retry"
+    assert keep.endings([moved], {"2" * 40, "9" * 40}, note)[0].saved, "noted, and never landed"
 
 
 # -- against whatever there may be ----------------------------------------------------------------
@@ -147,6 +151,10 @@ AGES = st.sampled_from([0.0, 1.0, 5 * DAY, 10 * DAY, 100 * DAY])
 TERM = st.sampled_from([None, 0.0, 0.0, 2 * DAY, 20 * DAY])
 
 
+def task_of(branch: Branch) -> str:
+    return branch.name.rpartition("/")[2]
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     ids = [f"{n:040x}" for n in range(1, draw(st.integers(2, 9)))]
@@ -164,6 +172,7 @@ def worlds(draw: st.DrawFn) -> World:
             draw(st.sampled_from([TaskResult.MERGED, TaskResult.BRANCH])),
             draw(st.sampled_from(ids)),
             draw(st.sampled_from([None, ids[0], ids[0], *ids])),
+            draw(st.sampled_from([False, False, False, True])),
         )
         for n in range(draw(st.integers(0, 5)))
     ]
@@ -177,6 +186,9 @@ def worlds(draw: st.DrawFn) -> World:
     )
     refs = {f"{keep.HEADS}{one.name}": one.tip for one in branches}
     refs[f"{keep.HEADS}main"] = ids[0]
+    for one in branches:
+        if draw(st.sampled_from([False, False, True])):  # what was noted may never have landed
+            refs[f"{keep.LANDED}{task_of(one)}/{one.tip}"] = draw(tips)
     if draw(st.booleans()):
         refs["refs/agentctl/salvage/swarm/a/t-0"] = draw(st.sampled_from(ids))
     places = tuple(
@@ -227,11 +239,13 @@ def check(world: World, core: ModuleType = keep) -> None:
         assert one.owner.state in keep.OVER, "something of an unfinished task goes"
         assert not one.owner.held, "something of a held task goes"
         assert not one.owner.needed, "something that another task needs goes"
+        assert not one.owner.in_doubt, "something goes that says whether it has landed"
     going = core.sort_out(facts, world.terms).branches.goes
     after = {
         name: tip
         for name, tip in world.refs.items()
         if name not in {f"{keep.HEADS}{one.name}" for one in going}
+        and not name.startswith(keep.LANDED)
     }
     held = world.reach(set(after.values()))
     loose = set(world.parents) - held
@@ -241,7 +255,9 @@ def check(world: World, core: ModuleType = keep) -> None:
             after[ending.saved] = ending.branch.tip
         owner = ending.branch.owner
         kept = world.reach(set(after.values()))
-        if ending.branch.tip not in kept:
+        tip = ending.branch.tip
+        noted = world.refs.get(f"{keep.LANDED}{task_of(ending.branch)}/{tip}")
+        if tip not in kept and noted not in held:
             assert owner is not None
             assert owner.result is TaskResult.MERGED, "a commit is lost"
             assert owner.tip == ending.branch.tip, "a commit is lost that came after the landing"
@@ -264,7 +280,9 @@ def test_nothing_in_use_goes_and_no_commit_is_lost(world: World) -> None:
         ("return one.holds or _young", "return _young"),
         ("and task.tip == one.tip", "and True"),
         ("and task.landed not in loose", "and True"),
-        ("if one.tip in loose and not _has_landed(one, loose):", "if False:"),
+        ("if self.in_doubt:", "if False:"),
+        ("if noted is not None and noted not in loose:", "if noted is not None:"),
+        ("if one.tip in loose and not _has_landed(one, loose, taken):", "if False:"),
         ("names.get(place, one.tip) == one.tip", "True"),
         ("if reasons[one.path] and not _in_use(one, facts):", "if reasons[one.path]:"),
     ],

@@ -6,13 +6,12 @@ import os
 import select
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from daemon_bench import HOME_ID, NAME, Bench, bench, git
+from daemon_bench import HOME_ID, NAME, Bench, git
 
 from swarm.core.model import Outcome, TaskKind
 from swarm.daemon import concluding, launching, memory
@@ -39,26 +38,13 @@ from swarm.daemon.state import (
 from swarm.sandbox import kernel
 from swarm.sandbox.landlock import MINIMUM_ABI
 from swarm.sessions.model import Result, Summary
-from swarm.spawner.clone import author_in_use, ensure_clone, mark_in_use
+from swarm.spawner.clone import author_in_use, mark_in_use
 from swarm.spawner.clone_merge import Merged
-from swarm.spawner.workspace import Brief, Workspace, make_workspace
+from swarm.spawner.workspace import Workspace
 from swarm.wire.lifeline import Finished, Granted, RepoWork, Tuning, Work
 from swarm.wire.work import TaskRef
 
 COORDINATOR = "c" * 16
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def workspace(place: Bench) -> Workspace:
-    made = make_workspace(str(place.base), NAME, HOME_ID, Brief("builder"))
-    ensure_clone(made, place.hub)
-    return made
 
 
 @pytest.fixture
@@ -233,8 +219,12 @@ def test_a_conflict_that_is_left_is_no_success(place: Bench, means: Means) -> No
 
 
 def test_markers_that_were_committed_are_no_success(place: Bench, means: Means) -> None:
-    _, second, _ = in_conflict(place, means, "again commit resolved, I swear")
-    assert (second.outcome, second.reason) == (Outcome.FAILED, "conflicts are left in same.txt")
+    first, second, _ = in_conflict(place, means, "again commit resolved, I swear")
+    saved = f"refs/agentctl/salvage/{NAME}/t-1.2"
+    left = f"conflicts are left in same.txt; saved as {saved}"
+    assert (second.outcome, second.reason) == (Outcome.FAILED, left)
+    assert (second.commit, place.branch()) == (first.commit, first.commit)
+    assert "<<<<<<<" in git(place.hub, "show", f"{saved}:same.txt")
 
 
 def test_a_question_about_a_conflict_is_a_question(place: Bench, means: Means) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from daemon_bench import Bench, bench, channel, daemon, git, start_work
+from daemon_bench import Bench, channel, daemon, git, start_work
 from daemon_values import active_daemon, assign, grant, idle_daemon, of, told
 from tests_support import eventually
 
@@ -32,7 +32,7 @@ from swarm.daemon.state import (
     SessionOverLimit,
     Terminate,
 )
-from swarm.sandbox import cgroup_place, cgroups
+from swarm.sandbox import cgroup_place, cgroups, limited
 from swarm.sandbox.cgroups import Limits
 from swarm.spawner.workspace import Brief, Workspace, make_workspace
 from swarm.supervisor import cleaning, startup
@@ -40,12 +40,6 @@ from swarm.wire import lifeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 OVER = SessionOverLimit("used more than limits.memory_mb: 64 MB")
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture
@@ -148,7 +142,7 @@ def priority(session: Session) -> int:
 
 
 def test_without_a_cgroup_it_runs_at_a_lower_priority(place: Bench) -> None:
-    wanted = min(19, os.getpriority(os.PRIO_PROCESS, 0) + launching.UNCAPPED_NICE)
+    wanted = min(19, os.getpriority(os.PRIO_PROCESS, 0) + limited.UNCAPPED_NICE)
     with launched(place) as session:
         assert session.tree.group is None
         assert session.trouble == ""

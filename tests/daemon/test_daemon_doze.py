@@ -7,11 +7,10 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
-from daemon_bench import Bench, bench, channel, daemon
+from daemon_bench import Bench, channel, daemon
 from daemon_values import COORDINATOR, ME, NAME
 from tests_support import eventually_async
 
@@ -427,12 +426,6 @@ def test_the_size_of_a_frame_at_every_split() -> None:
 
 
 # -- in a process of its own -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        yield made
 
 
 async def test_it_joins_again_without_waking_and_is_found_by_the_next_offer(place: Bench) -> None:

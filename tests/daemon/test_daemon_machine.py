@@ -552,6 +552,7 @@ def test_leaving_interrupts_a_session_whose_task_is_queued_again() -> None:
     daemon, effects = run(daemon, SessionOver())
     secure = of(effects, Secure)[0]
     assert (secure.ended_by, secure.reason) == (Outcome.LOST, attempt.LEAVING_REASON)
+    assert "swarm" not in secure.reason, "`agent stop`, and `scale`, end one agent alone"
     lost = finished(outcome=Outcome.LOST)
     daemon, effects = run(daemon, Secured(lost), Recorded(("t-1", 1)))
     assert told(effects, lifeline.Ended)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from daemon_bench import SCRIPTED, Bench, bench, channel, daemon
+from daemon_bench import SCRIPTED, Bench, channel, daemon
 from daemon_values import BEGAN, HUB, assign, finished, heard, idle_daemon, messages, of, told
 from supervisor_world import children, gone
 from tests_support import eventually_async
@@ -189,12 +188,6 @@ def test_a_daemon_that_takes_tasks_while_it_probes_is_noticed(
 
 
 # -- in a real daemon ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        yield made
 
 
 def provider(place: Bench) -> tuple[Path, RuntimeSpec]:

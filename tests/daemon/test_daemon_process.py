@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
-from daemon_bench import Bench, Channel, bench, channel, daemon, git, start_work
-from tests_support import eventually_async
+from daemon_bench import Bench, Channel, channel, daemon, git, start_work
+from tests_support import HELD, eventually_async
 
 from swarm.chat.client import ChatClient
 from swarm.core.model import Outcome
@@ -20,12 +18,6 @@ from swarm.spawner.workspace import Workspace
 from swarm.wire import lifeline, work
 from swarm.wire.agentchat.limits import ServerLimits
 from swarm.wire.spawn import RuntimeSpec
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        yield made
 
 
 async def test_from_assignment_to_a_commit_in_the_hub(place: Bench) -> None:
@@ -179,7 +171,7 @@ async def test_leaving_queues_the_task_again_and_leaves_nothing(place: Bench) ->
         boss.tell(lifeline.Leave(0.3))
         ended = (await boss.next(lifeline.Ended)).finished
         assert (ended.outcome, ended.commits) == (Outcome.LOST, 1)
-        assert "stopping" in ended.reason
+        assert "stopped" in ended.reason
         assert ended.session_id, "so that the next attempt resumes it"
         assert await boss.exit() == 0
         assert not alive(started.tree_pid)
@@ -260,10 +252,11 @@ async def test_a_session_works_on_while_the_chat_is_away(place: Bench) -> None:
         boss_spec = place.spec()
         running = daemon(boss_spec)
         boss = await running.__aenter__()
-        await start_work(boss, seat, place.work("think 1\nanswer meanwhile"))
+        await start_work(boss, seat, place.work(f"{HELD}\nanswer meanwhile"))
         await boss.next(lifeline.Started)
     try:
         await boss.next(lifeline.ChatState, lambda state: not state.connected)
+        (place.workspace / "repo" / "go").touch()
         ended = (await boss.next(lifeline.Ended)).finished
         assert ended.result == "meanwhile"
         async with channel(place, port=port) as seat:

@@ -6,12 +6,11 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from daemon_bench import HOME_ID, NAME, SCRIPTED, Bench, bench
+from daemon_bench import HOME_ID, NAME, SCRIPTED, Bench
 from tests_support import eventually
 
 from swarm.core.model import Outcome, Usage
@@ -32,24 +31,10 @@ from swarm.daemon.state import (
 from swarm.errors import SwarmError
 from swarm.sandbox.launch import Confinement
 from swarm.sessions.model import Result, Summary
-from swarm.spawner.clone import ensure_clone
-from swarm.spawner.workspace import Brief, Workspace, make_workspace
+from swarm.spawner.workspace import Workspace
 from swarm.wire.spawn import RuntimeSpec
 
 COORDINATOR = "c" * 16
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def workspace(place: Bench) -> Workspace:
-    made = make_workspace(str(place.base), NAME, HOME_ID, Brief("builder"))
-    ensure_clone(made, place.hub)
-    return made
 
 
 def to_the_end(session: Session, within: float = 20.0) -> list[Event]:

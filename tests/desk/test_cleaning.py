@@ -232,6 +232,33 @@ def test_logs_over_their_size_go_the_oldest_first(house: House) -> None:
     assert house.things(young) == house.things(alive) == EVERYTHING
 
 
+def test_a_branch_from_before_a_fresh_retry_belongs_to_its_task(house: House) -> None:
+    """It stays while its task is at work again, and then goes as any: landed, or saved first."""
+    landed, lone = house.task("queued"), house.task("queued")
+    tips = {}
+    for task in (landed, lone):
+        name = f"swarm/{house.desk.workspace.name}/{task}"
+        tips[task] = house.desk.in_hub("rev-parse", f"refs/heads/{name}")
+        house.set(task, branch=f"{name}.2", tip=None)  # as `retry --fresh` and a claim leave it
+    tree = house.desk.in_hub("rev-parse", "main^{tree}")
+    squashed = house.desk.in_hub("commit-tree", "-p", "main", "-m", "squashed", tree)
+    note = f"refs/agentctl/landed/{landed}/{tips[landed]}"
+    house.desk.in_hub("update-ref", note, squashed)
+    house.desk.in_hub("update-ref", "refs/heads/main", squashed)
+    report = house.cleaning().carry_out()
+    assert not report.endings
+    assert {"branch"} <= house.things(landed) & house.things(lone)
+    for task in (landed, lone):
+        house.set(task, state="failed", ended_at=time.time() - OLD)
+    assert not house.cleaning(Lifetimes(branches=2 * OLD)).carry_out().endings, "too young"
+    report = house.cleaning().carry_out()
+    assert "branch" not in house.things(landed) | house.things(lone)
+    (kept,) = report.saved
+    assert kept.ref == f"refs/agentctl/salvage/swarm/{house.desk.workspace.name}/{lone}"
+    assert house.desk.in_hub("rev-parse", kept.ref) == tips[lone]
+    assert note not in house.desk.in_hub("for-each-ref", "--format=%(refname)").split()
+
+
 def test_needed_tasks_are_known(house: House) -> None:
     one, other, review = house.task("done"), house.task("done"), house.task("queued")
     owners = Owners(house.places.ledger)

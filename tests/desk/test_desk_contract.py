@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,7 @@ from desk_ways import Refusal, way_of
 
 from swarm.config.places import Places
 from swarm.core.model import TaskState
-from swarm.ledger import Ledger, NewTask, open_ledger
-
-
-@pytest.fixture
-def places(home: Path) -> Places:
-    return Places(home)
-
-
-@pytest.fixture
-def ledger(places: Places) -> Iterator[Ledger]:
-    with open_ledger(places.ledger) as opened:
-        yield opened
+from swarm.ledger import Ledger, NewTask
 
 
 @pytest.fixture(params=["cli", "http", "mcp"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
 import json
+import os
 import stat
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,22 +20,12 @@ from tests_support import eventually_async, stretch
 
 from swarm.config.places import Places
 from swarm.desk import connections, guard, waits
+from swarm.desk.control import poke
 from swarm.desk.requests import MAX_WAIT
 from swarm.desk.service import serve_api
 from swarm.errors import SwarmError, UsageError
-from swarm.ledger import Ledger, NewTask, open_ledger
+from swarm.ledger import Ledger, NewTask
 from swarm.logs import JsonLog
-
-
-@pytest.fixture
-def places(home: Path) -> Places:
-    return Places(home)
-
-
-@pytest.fixture
-def ledger(places: Places) -> Iterator[Ledger]:
-    with open_ledger(places.ledger) as opened:
-        yield opened
 
 
 def one_line_error(answer: httpx2.Response, status: int) -> dict[str, object]:
@@ -77,6 +68,36 @@ async def test_without_the_token_nothing_is_looked_at(
         for path in ("/v1/tasks", "/v1/nothing"):
             one_line_error(await client.post(path, content=b"{", headers=headers), 401)
     assert ledger.tasks() == []
+
+
+async def test_what_was_taken_in_is_answered_where_the_swarm_cannot_be_looked_for(
+    places: Places, ledger: Ledger
+) -> None:
+    """As by an interface without a descriptor left: an error would say that nothing was done."""
+    async with http_of(places) as client:
+        places.pid_file.symlink_to(places.pid_file)
+        answer = await client.post("/v1/tasks", json={"prompt": "x"})
+        assert answer.status_code == 201
+        assert ledger.task(answer.json()["id"]) is not None
+    assert not poke(places)
+
+
+async def test_a_swarm_that_cannot_be_told_is_no_defect(
+    places: Places, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor left the first thread cannot even be imported."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: complaints.append(what))
+
+    async def to_thread(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with http_of(places) as client:
+        monkeypatch.setattr(asyncio, "to_thread", to_thread)
+        answer = await client.post("/v1/tasks", json={"prompt": "x"})
+        assert answer.status_code == 201
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_name_that_points_at_the_loopback_is_refused(

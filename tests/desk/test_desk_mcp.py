@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,9 @@ from swarm.config.places import Places
 from swarm.desk import requests
 from swarm.desk.mcp import schema_of
 from swarm.desk.table import VERBS
-from swarm.ledger import Ledger, NewTask, open_ledger
+from swarm.ledger import Ledger, NewTask
 
 PROGRAM = [sys.executable, "-P", "-m", "swarm.cli", "mcp"]
-
-
-@pytest.fixture
-def places(home: Path) -> Places:
-    return Places(home)
-
-
-@pytest.fixture
-def ledger(places: Places) -> Iterator[Ledger]:
-    with open_ledger(places.ledger) as opened:
-        yield opened
 
 
 @contextlib.asynccontextmanager

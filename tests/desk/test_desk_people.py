@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from desk_ways import Refusal, way_of
 
 from swarm.config.places import Places
 from swarm.core.model import TaskState
-from swarm.ledger import Ledger, NewPlan, NewTask, PlannedTask, open_ledger
-
-
-@pytest.fixture
-def places(home: Path) -> Places:
-    return Places(home)
-
-
-@pytest.fixture
-def ledger(places: Places) -> Iterator[Ledger]:
-    with open_ledger(places.ledger) as opened:
-        yield opened
+from swarm.ledger import Ledger, NewPlan, NewTask, PlannedTask
 
 
 @pytest.mark.parametrize("kind", ["http", "mcp"])

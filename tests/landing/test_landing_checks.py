@@ -7,13 +7,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from landing_support import HOME_ID, World, replace_job
+from landing_support import HOME_ID, World, replace_job, sleeping
 from tests_support import eventually
 
 from swarm.core.model import RemarkKind
 from swarm.landing import checks
 from swarm.landing.model import Job, Landed
-from swarm.sandbox import kernel
+from swarm.sandbox import kernel, limited
 from swarm.sandbox.landlock import NETWORK_ABI
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -74,25 +74,12 @@ def test_the_time_limit_is_for_all_together_and_ends_the_whole_tree(world: World
     back = world.sent_back(job(world, "true", f"echo begun; {script}", seconds=1.0))
     assert "the limit of 1 s for all checks was reached" in back.text
     assert "begun" in back.text
-    eventually(lambda: not running("4242"))
+    eventually(lambda: not sleeping("4242"))
 
 
 def test_what_a_check_leaves_running_is_ended(world: World) -> None:
     world.landed(job(world, "(setsid sleep 4343 >/dev/null 2>&1 &) ; sleep 4343 & true"))
-    eventually(lambda: not running("4343"))
-
-
-def running(word: str) -> list[str]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[:2] == [b"sleep", word.encode()]:
-                found.append(name)
-    return found
+    eventually(lambda: not sleeping("4343"))
 
 
 def test_a_check_writes_nowhere_else(world: World) -> None:
@@ -156,7 +143,7 @@ def test_a_check_that_cannot_be_contained_is_our_fault(
     def refuse(*args: object) -> None:
         raise SessionError("cannot contain a session: no processes left")
 
-    monkeypatch.setattr(checks, "launch", refuse)
+    monkeypatch.setattr(limited, "launch", refuse)
     before = world.tip
     refused = world.not_landed(job(world, "true"))
     assert refused.retry

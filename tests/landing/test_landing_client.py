@@ -39,15 +39,14 @@ async def test_jobs_of_a_hub_land_one_after_the_other(world: World) -> None:
 async def test_hubs_do_not_wait_for_each_other(home: Path) -> None:
     worlds = [make_world(home / name) for name in ("a", "b")]
     lander = Lander(HOME_ID)
-    go = home / "go"
     slow, quick = worlds
     held = slow.job("t-1", slow.branch("t-1", {"a": "1\n"}), checks=("sleep 4646",))
     asked = asyncio.ensure_future(lander.land(held))
     try:
+        await eventually_async(Path(held.log).exists)
         came = await lander.land(quick.job("t-1", quick.branch("t-1", {"a": "1\n"})))
         assert isinstance(came, Landed)
         assert not asked.done()
-        assert not go.exists()
     finally:
         await lander.close()
     assert await asked == NotLanded("the lander is closed")

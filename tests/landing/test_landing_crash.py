@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from landing_support import HOME_ID, PUBLISHED, World, replace_job, source_digest
+from landing_support import HOME_ID, PUBLISHED, World, replace_job, sleeping, source_digest
 from tests_support import eventually_async
 
 from swarm.core.model import Merge
@@ -135,16 +135,3 @@ async def test_nothing_of_a_killed_worker_lives_on(world: World) -> None:
         await lander.close()
     assert Path(world.hub, "landing").exists()
     world.landed(replace_job(job, checks=()))
-
-
-def sleeping(word: str) -> list[str]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[:2] == [b"sleep", word.encode()]:
-                found.append(name)
-    return found

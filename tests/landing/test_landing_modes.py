@@ -60,6 +60,36 @@ def test_a_rebase_replays_each_commit_with_its_author_and_message(world: World) 
     )
 
 
+@pytest.mark.parametrize(
+    ("author", "lands_as"),
+    [
+        ("... <x@example.org> 1700000000 +0000", "Ann <ann@example.org>"),
+        ("Bob <x@example.org> 0 +0000", "Bob <x@example.org> 0 +0000"),
+        ("Bob <x@example.org> 99999999 -0130", "Bob <x@example.org> 99999999 -0130"),
+        ("Bob <x@example.org> 999999999999 +0000", "Bob <x@example.org> 999999999999 +0000"),
+        ("Bob <x@example.org> 1700000000 +9999", "Ann <ann@example.org>"),
+        ("nobody at all", "Ann <ann@example.org>"),
+    ],
+)
+def test_an_odd_author_of_a_session_stops_no_rebase(
+    world: World, author: str, lands_as: str
+) -> None:
+    """A session writes what it likes into a commit; git itself would not make all of it."""
+    world.branch("t-1", {"a": "1\n"})
+    raw = sh_git(world.scratch, "cat-file", "commit", "HEAD").splitlines()
+    odd = [f"author {author}" if line.startswith("author ") else line for line in raw]
+    (world.scratch / "odd").write_text("\n".join(odd) + "\n")
+    made = sh_git(world.scratch, *["hash-object", "-t", "commit", "-w", "--literally", "odd"])
+    (world.scratch / "odd").unlink()
+    sh_git(world.scratch, "checkout", "-q", "-f", made)
+    tip = world.push("t-1")
+    world.landed(world.job("t-0", world.branch("t-0", {"b": "1\n"})))
+    world.landed(world.job("t-1", tip, merge=Merge.REBASE))
+    (line,) = [x for x in world.in_hub("cat-file", "commit", "main").splitlines() if "author" in x]
+    assert line.removeprefix("author ").startswith(lands_as)
+    assert world.show("a") == "1"
+
+
 def test_a_rebase_onto_where_it_stands_is_the_branch_itself(world: World) -> None:
     tip = world.branch("t-1", {"a": "1\n"})
     world.landed(world.job("t-1", tip, merge=Merge.REBASE))

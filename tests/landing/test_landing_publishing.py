@@ -13,6 +13,7 @@ from swarm.landing import publishing
 from swarm.landing.land import publish_target
 from swarm.landing.model import Job, Landed
 from swarm.spawner import moving
+from swarm.spawner.git import PERSONS_UMASK
 from swarm.spawner.hub import ensure_hub, hub_path
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -127,6 +128,17 @@ def test_a_source_that_cannot_be_reached_stops_no_landing(world: World) -> None:
     assert only.published == PUBLISHED
 
 
+def test_an_address_that_cannot_be_reached_is_told_as_that(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_SSH_COMMAND", "false")
+    address = "ssh://nowhere.invalid/x"
+    came = publish_target(world.hub, address, "main", PUBLISHED)
+    assert isinstance(came, Landed)
+    assert came.unpublished.startswith(f"{PUBLISHED} cannot be pushed to {address}: fatal: ")
+    assert came.unpublished.endswith(f"; it is tried again; see: git ls-remote {address}")
+
+
 def test_a_lock_that_a_killed_push_left_in_the_source_is_outlived(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +156,41 @@ def test_a_branch_in_the_way_of_the_name_is_told(world: World) -> None:
     came = world.landed(job(world))
     assert came.published == ""
     assert "cannot be pushed" in came.unpublished
+    assert "'refs/heads/swarm' exists" in came.unpublished
     assert "\n" not in came.unpublished
+
+
+def test_what_a_hook_of_the_source_says_is_told(world: World) -> None:
+    hook = world.source / ".git" / "hooks" / "update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(
+        "#!/bin/sh\nprintf '\\n\\033[31mmain is protected\\033[0m: ask Ann\\n' >&2\nexit 1\n"
+    )
+    hook.chmod(0o755)
+    came = world.landed(job(world))
+    assert came.unpublished == (
+        f"{PUBLISHED} cannot be pushed to {world.source}: [remote rejected] (hook declined):"
+        " main is protected: ask Ann; let it in there, or set repo.publish to another branch"
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "mode"), [("022", 0o644), ("0002", 0o664), ("", 0o600), ("0; touch x", 0o600)]
+)
+def test_what_is_published_is_as_open_as_what_the_person_writes(
+    world: World, monkeypatch: pytest.MonkeyPatch, told: str, mode: int
+) -> None:
+    monkeypatch.setenv(PERSONS_UMASK, told)
+    before = os.umask(0o077)
+    try:
+        landed = world.landed(job(world))
+    finally:
+        os.umask(before)
+    assert (landed.published, landed.unpublished) == (PUBLISHED, "")
+    branch = world.source / ".git" / "refs" / "heads" / PUBLISHED
+    assert branch.stat().st_mode & 0o777 == mode
+    assert branch.parent.stat().st_mode & 0o777 == mode | (mode & 0o444) >> 2
+    assert not (world.source / "x").exists()
 
 
 def test_hostile_words_never_reach_the_push(world: World) -> None:

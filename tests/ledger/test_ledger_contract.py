@@ -449,7 +449,11 @@ def test_given_back_after_it_began_ends_the_attempt_uncounted(ledger: Ledger) ->
     fence = begun(ledger, task)
     assert ledger.unclaim(task, fence, "changed my mind") is TaskState.QUEUED
     (attempt,) = ledger.attempts(task)
-    assert attempt.outcome is Outcome.LOST
+    assert (attempt.outcome, attempt.reason) == (Outcome.CANCELLED, "given back: changed my mind")
+    assert ledger.task(task).lost == 0  # type: ignore[union-attr]
+    assert ledger.claim(task, AGENT, AGENT_ID, 90.0).earlier == (  # type: ignore[union-attr]
+        f"attempt 1 by {AGENT}: cancelled: given back: changed my mind",
+    )
 
 
 def test_a_lease_is_renewed_while_it_lives(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ import pytest
 from swarm.core.model import Merge, Outcome, RemarkKind, Review, TaskKind, TaskResult, TaskState
 from swarm.errors import UsageError
 from swarm.ledger import Ledger, NewTask, Task, Verdict
+from swarm.ledger.plan_records import NewPlan, PlannedTask
 from swarm.ledger.records import KEPT, Way
 from swarm.wire.lifeline import Finished
 
@@ -328,6 +329,55 @@ def test_cancelled_too_late_it_is_done_as_the_target_has_moved(ledger: Ledger, t
     ledger.cancel(task)
     assert ledger.landed(task, ONE, MAIN) is TaskState.DONE
     assert task_of(ledger, task).result is TaskResult.MERGED
+
+
+def test_who_leaves_landing_by_somebodys_word_is_in_doubt_until_git_was_asked(
+    ledger: Ledger, task: str
+) -> None:
+    works(ledger, task)
+    assert ledger.in_doubt() == []
+    ledger.cancel(task)
+    ledger.cancel(task)
+    assert [(one.id, one.in_doubt) for one in ledger.in_doubt()] == [(task, ONE)]
+    ledger.not_in_doubt(task, TWO)
+    assert ledger.in_doubt(), "that was another commit"
+    ledger.not_in_doubt(task, ONE)
+    assert ledger.in_doubt() == []
+    assert state(ledger, task) is TaskState.CANCELLED
+
+
+def test_a_plan_that_is_cancelled_leaves_its_landings_in_doubt(ledger: Ledger) -> None:
+    made = ledger.apply_plan(
+        NewPlan((PlannedTask("a", NewTask("x")), PlannedTask("b", NewTask("y"))))
+    )
+    works(ledger, made.tasks["a"])
+    ledger.cancel_plan(made.id)
+    assert [one.id for one in ledger.in_doubt()] == [made.tasks["a"]]
+    assert ledger.landed(made.tasks["a"], ONE, MAIN) is TaskState.DONE
+    assert ledger.in_doubt() == []
+
+
+def test_what_landed_before_a_retry_is_noted_and_the_task_goes_on(
+    ledger: Ledger, task: str
+) -> None:
+    works(ledger, task)
+    ledger.cancel(task)
+    ledger.retry(task)
+    fence = begun(ledger, task)
+    assert ledger.landed(task, ONE, MAIN) is TaskState.RUNNING
+    assert (task_of(ledger, task).landed, task_of(ledger, task).has_landed) == (MAIN, False)
+    failed = Finished(task, fence, Outcome.FAILED, "no")
+    assert ledger.finish(failed, AGENT, way=LANDS).state is TaskState.FAILED
+    assert ledger.landed(task, ONE, MAIN) is None, "once"
+    assert state(ledger, task) is TaskState.FAILED, "its last try is what it came to"
+
+
+def test_a_final_rejection_of_what_had_landed_says_so(ledger: Ledger, task: str) -> None:
+    works(ledger, task)
+    ledger.back_to_review(task, ONE)
+    ledger.reject(task, "ada", "no tests", final=True)
+    assert ledger.landed(task, ONE, MAIN) is TaskState.DONE
+    assert ledger.reason(task) == "rejected: no tests, but its commits had landed by then"
 
 
 # -- reviews by agents

@@ -142,7 +142,8 @@ def test_given_back_it_waits_at_once_and_is_not_counted(ledger: Ledger) -> None:
         back = ledger.lane_release(task, take(ledger).fence, "chat-1", "not\nmine")
         assert (back.state, back.lost, back.held) == (TaskState.QUEUED, 0, False)
     assert back.reason == "given back by @chat-1: not mine"
-    assert len(ledger.attempts(task)) == 5
+    ended = [(one.outcome, one.reason) for one in ledger.attempts(task)]
+    assert ended == [(Outcome.CANCELLED, "given back by @chat-1: not mine")] * 5
 
 
 def test_a_renewed_lease_has_a_full_term_again(ledger: Ledger, clock: Any) -> None:

@@ -66,6 +66,7 @@ async def test_an_mcp_client_submits_waits_and_reads_the_result(swarm: Swarm) ->
         assert told["task"]["answer"] == "It is there."
         shown = swarm.git("show", f"{told['task']['branch']}:a.txt", cwd=swarm.hub())
         assert shown == "hello"
+        eventually(lambda: len(swarm.agents("idle")) == 3)  # it is so a moment after its task
         status = await tool(asker, "fleet_status")
         assert (status["running"], status["agents"]) == (True, {"idle": 3})
         # What nobody of the fleet takes waits for somebody outside.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 
 from swarm_support import Swarm, kill
 from tests_support import HELD, eventually
@@ -153,10 +154,14 @@ def test_stop_ends_a_session_that_ignores_term_and_its_task_waits(swarm: Swarm) 
 
 def test_drain_lets_active_sessions_finish(swarm: Swarm) -> None:
     swarm.up()
-    task = swarm.add("think 1.5\nwrite a.txt a\ncommit a")
-    swarm.active(1)
+    task = swarm.add(f"{HELD}\nwrite a.txt a\ncommit a")
+    (agent,) = swarm.active(1)
     waiting = [swarm.add("write b.txt b\ncommit b", "qa")]
-    swarm.must("swarm", "stop", "--drain")
+    draining = threading.Thread(target=swarm.must, args=("swarm", "stop", "--drain"))
+    draining.start()
+    eventually(lambda: swarm.status()["swarm"]["stopping"])
+    (swarm.clone(agent) / "go").touch()
+    draining.join()
     swarm.gone()
     assert swarm.task(task).state is TaskState.DONE
     assert swarm.task(waiting[0]).state is TaskState.QUEUED

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from swarm_support import Swarm
-from tests_support import eventually
+from tests_support import HELD, eventually
 
 from swarm.core.model import Outcome, RemarkKind, TaskResult, TaskState
 from swarm.ledger import open_ledger
@@ -53,12 +53,13 @@ def test_good_work_lands_and_is_published(swarm: Swarm) -> None:
 def test_a_conflict_goes_back_with_the_new_base_merged_in_and_then_lands(swarm: Swarm) -> None:
     swarm.up()
     slow = swarm.add(
-        "again run git status --short\nwrite README.md slow\nonce think 2.5\ncommit mine"
+        f"again run git status --short\nwrite README.md slow\nonce {HELD}\ncommit mine"
     )
-    swarm.active(1)
+    (holder,) = swarm.active(1)
     quick = swarm.add("write README.md quick\ncommit first")
     (first,) = swarm.ended([quick])
     assert first.result is TaskResult.MERGED
+    (swarm.clone(holder) / "go").touch()
     (done,) = swarm.ended([slow])
     assert (done.state, done.result, done.revisions) == (TaskState.DONE, TaskResult.MERGED, 1)
     assert on_target(swarm, "README.md") == "slow"
@@ -187,6 +188,36 @@ def test_a_killed_coordinator_lands_it_once(swarm: Swarm) -> None:
     log = swarm.git("log", "--format=%s", "main", cwd=swarm.hub()).splitlines()
     assert len(log) == 2, log
     assert [a.outcome for a in swarm.attempts(task)] == [Outcome.SUCCEEDED]
+
+
+def test_what_is_cancelled_after_its_target_moved_and_all_was_killed_is_merged(
+    swarm: Swarm,
+) -> None:
+    """Killed while it publishes: the target has moved, the ledger has not heard of it."""
+    hook = swarm.repository / ".git" / "hooks" / "pre-receive"
+    going = swarm.root / "publishing"
+    hook.write_text(f"#!/bin/sh\ntouch {going}\nwhile [ -e {going} ]; do sleep 0.02; done\n")
+    hook.chmod(0o755)
+    swarm.up()
+    task = swarm.add("write a.txt a\ncommit work")
+    eventually(going.exists, 20)
+    os.kill(swarm.status()["swarm"]["pid"], signal.SIGKILL)
+    hook.unlink()
+    going.unlink()
+    swarm.gone(within=5)
+    assert swarm.task(task).state is TaskState.LANDING
+    assert "had landed by now" in swarm.must("task", "cancel", task)
+    assert swarm.task(task).state is TaskState.CANCELLED
+    swarm.up()
+    done = eventually(lambda: (found := swarm.task(task)).state is TaskState.DONE and found, 20)
+    assert done
+    assert (done.result, done.landed) == (
+        TaskResult.MERGED,
+        swarm.git("rev-parse", "main", cwd=swarm.hub()),
+    )
+    assert done.reason == "cancelled, but its commits had landed by then"
+    eventually(lambda: swarm.git("branch", "--list", "swarm/main") != "", 20)
+    assert swarm.git("rev-parse", "swarm/main") == done.landed
 
 
 def test_cancelled_while_its_checks_run_it_does_not_land_and_holds_nobody_up(

@@ -78,7 +78,7 @@ def went_on(swarm: Swarm, task: str) -> Attempt:
 
 def test_two_of_five_hit_their_quota_and_go_on_when_it_is_over(fleet: Swarm) -> None:
     fleet.up()
-    hitting = submit(fleet, [HITS.format(6)] * 2)
+    hitting = submit(fleet, [HITS.format(9)] * 2)
     others = submit(fleet, [f"{HELD}\nwrite other.txt yes\ncommit other"] * 3)
     fleet.active(5)
     let_go(fleet, hitting)

@@ -143,7 +143,7 @@ def test_a_stopped_daemon_with_a_session_is_replaced_and_its_task_finished_once(
 ) -> None:
     swarm.configure(
         agents=[{"role": "builder", "count": 2}],
-        health={"heartbeat_seconds": 0.4, "sample_seconds": 0.5, "misses": 2},
+        health={"heartbeat_seconds": 0.4, "sample_seconds": 0.5, "misses": 4},
         stop={"grace_seconds": 0.5},
     )
     swarm.up()

@@ -67,6 +67,8 @@ def live(swarm: Swarm, merge: str) -> None:
     if merge != "none":
         assert {str(task.result) for task in ended[:3]} == {"merged"}
         git(swarm.repository, "rev-parse", "--verify", "refs/heads/swarm/main")
+        ours, persons = (swarm.repository / ".git" / at for at in ("refs/heads/swarm/main", "HEAD"))
+        assert ours.stat().st_mode == persons.stat().st_mode  # others may read what they could
     hanging = swarm.add("write torn.txt torn\nhang")
     (agent,) = swarm.active(1)
     eventually((swarm.clone(agent) / "torn.txt").exists, 20)

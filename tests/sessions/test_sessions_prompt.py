@@ -18,7 +18,6 @@ PLAIN = Assignment(
     task_id="t-1",
     prompt="write a.txt hello",
     agent="swarm-builder-001",
-    role="builder",
     role_prompt="You build.",
     workspace="/w/repo",
     out_dir="/w/out/t-1",

@@ -11,8 +11,8 @@ from spawner_support import AGENT, Desk, sh_git
 from swarm.errors import GitError
 from swarm.spawner import homecoming
 from swarm.spawner.author import git_identity
-from swarm.spawner.clone import author_in_use, is_in_use, mark_in_use
-from swarm.spawner.clone_merge import Merged, marked, merge_target
+from swarm.spawner.clone import HANDED, author_in_use, is_in_use, leave_note, mark_in_use
+from swarm.spawner.clone_merge import Handed, Merged, handed_over, marked, merge_target
 from swarm.spawner.hub import ensure_hub
 from swarm.spawner.janitor import tidy
 from swarm.spawner.refs import read_ref
@@ -116,7 +116,8 @@ def test_a_resolved_conflict_comes_home_as_the_merge(
     assert came.unresolved == ()
     assert came.commit is not None
     assert desk.in_hub("log", "-1", "--format=%P", came.commit).split() == [start, base]
-    assert marked(desk.hub.path, (start, base), came.commit, merged.conflicts) == ()
+    assert marked(desk.hub.path, Handed((start, base), merged.conflicts), came.commit) == ()
+    assert came.commit not in desk.in_hub("for-each-ref", "refs/agentctl"), "only looked at there"
 
 
 def merge_again(desk: Desk, start: str, base: str) -> Merged:
@@ -156,21 +157,87 @@ def test_mutant_leftovers_that_are_only_added_take_markers_for_work(
 ) -> None:
     desk, _, start, _ = in_conflict
     monkeypatch.setattr(homecoming, "unmerged", lambda *_: ())
+    monkeypatch.setattr(homecoming, "handed_over", lambda *_: None)
     came = desk.home(holder=True)
     assert came.commit != start
     assert "<<<<<<<" in desk.in_hub("show", f"{came.commit}:same.txt")
 
 
+def commits_markers(desk: Desk) -> str:
+    """The session takes the conflict for resolved; its commit."""
+    sh_git(desk.repo, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qam", "done!")
+    return sh_git(desk.repo, "rev-parse", "HEAD")
+
+
 def test_markers_that_were_committed_are_seen(in_conflict: tuple[Desk, Merged, str, str]) -> None:
     desk, merged, start, base = in_conflict
-    sh_git(desk.repo, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qam", "done!")
+    commits_markers(desk)
+    (desk.repo / "new.txt").write_text("half done\n")
     came = desk.home(holder=True)
-    assert came.commit
-    assert came.commit != start
-    sides = (start, base)
-    assert marked(desk.hub.path, sides, came.commit, merged.conflicts) == ("same.txt",)
-    assert marked(desk.hub.path, sides, came.commit, ()) == ()
-    assert marked(desk.hub.path, (came.commit, base), came.commit, merged.conflicts) == ()
+    assert (came.commit, came.unresolved, came.problem) == (start, ("same.txt",), "")
+    assert came.saved == (desk.salvage,), "the next one must not take them for the branch"
+    assert desk.in_hub("show", f"{desk.salvage}:new.txt") == "half done"
+    tip, sides, names = desk.in_hub("rev-parse", desk.salvage), (start, base), merged.conflicts
+    assert marked(desk.hub.path, Handed(sides, names), tip) == ("same.txt",)
+    assert marked(desk.hub.path, Handed(sides, ()), tip) == ()
+    assert marked(desk.hub.path, Handed((tip, base), names), tip) == ()
+    with pytest.raises(GitError):
+        marked(desk.hub.path, Handed(("0" * 40, base), names), tip)
+    assert merge_again(desk, start, base).conflicts == ("same.txt",), "the next one begins anew"
+
+
+def test_lines_like_markers_are_seen_only_where_the_conflict_was(
+    in_conflict: tuple[Desk, Merged, str, str],
+) -> None:
+    desk, _, start, _ = in_conflict
+    (desk.repo / "same.txt").write_text("both\n")
+    (desk.repo / "howto.md").write_text("<<<<<<< HEAD\nours\n=======\ntheirs\n>>>>>>> main\n")
+    sh_git(desk.repo, "add", "-A")
+    came = desk.home(holder=True)
+    assert (came.unresolved, came.saved) == ((), ())
+    assert came.commit not in (None, start)
+
+
+def test_an_underline_of_seven_is_taken_for_a_marker(
+    in_conflict: tuple[Desk, Merged, str, str],
+) -> None:
+    desk, _, _, _ = in_conflict
+    (desk.repo / "same.txt").write_text("Install\n=======\nboth\n")
+    sh_git(desk.repo, "add", "-A")
+    assert desk.home(holder=True).unresolved == ("same.txt",)
+
+
+@pytest.mark.parametrize("parts", [(), ("0" * 40, "1" * 40, "same.txt"), ("-x", "y", "same.txt")])
+def test_a_note_that_a_session_wrote_over_says_nothing_and_stops_nothing(
+    in_conflict: tuple[Desk, Merged, str, str], parts: tuple[str, ...]
+) -> None:
+    desk, _, start, base = in_conflict
+    assert handed_over(str(desk.repo), desk.hub.path) == Handed((start, base), ("same.txt",))
+    leave_note(str(desk.repo), HANDED, parts)
+    assert handed_over(str(desk.repo), desk.hub.path) is None
+    (desk.repo / "same.txt").write_text("both\n")
+    sh_git(desk.repo, "add", "-A")
+    came = desk.home(holder=True)
+    assert (came.unresolved, came.problem) == ((), "")
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_the_janitor_takes_no_committed_markers_onto_the_branch(
+    in_conflict: tuple[Desk, Merged, str, str], resolved: bool
+) -> None:
+    """Of a daemon that was killed: the next attempt would take them for its own good work."""
+    desk, _, start, _ = in_conflict
+    if resolved:
+        (desk.repo / "same.txt").write_text("both\n")
+    made = commits_markers(desk)
+    report = tidy(desk.workspace, (Path(desk.workspace.private) / "owner").read_text(),
+                  desk.confinement())  # fmt: skip
+    assert report.removed, report.problem
+    branch = f"refs/heads/{desk.branch}"
+    assert read_ref(desk.hub.path, branch) == (made if resolved else start)
+    (place,) = report.salvaged
+    assert (place == branch) is resolved
+    assert desk.in_hub("rev-parse", place) == made
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name(desk: Desk) -> None:

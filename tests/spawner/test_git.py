@@ -138,5 +138,6 @@ def test_authors() -> None:
             parse_author(bad)
     both = git_identity("", "", "swarm-qa-001")
     assert both["GIT_AUTHOR_NAME"] == "swarm-qa-001"
+    assert git_identity("...", " . ", "swarm-qa-001") == both, "git takes no such name"
     hostile = git_identity("A\n<x>", "e\n>", "swarm-qa-001")
     assert not {"\n", "<", ">"} & set("".join(hostile.values()))

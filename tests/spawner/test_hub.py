@@ -8,12 +8,13 @@ import pytest
 from spawner_support import Desk, fingerprint, make_source, sh_git
 
 from swarm.errors import ConfigError, GitError
+from swarm.spawner import hub
+from swarm.spawner.git import Ran
 from swarm.spawner.hub import (
     branch_tip,
     check_source,
     commits,
     count_commits,
-    diff,
     enclosing_repository,
     ensure_hub,
     hub_path,
@@ -54,8 +55,43 @@ def test_a_missing_target_falls_back_to_the_default_branch(home: Path) -> None:
     assert desk_head(made.path) == "refs/heads/master"
 
 
-def desk_head(hub: str) -> str:
-    return sh_git(hub, "symbolic-ref", "HEAD")
+def test_only_a_target_that_is_not_there_falls_back(home: Path) -> None:
+    """Work meant for one branch must not land on another because something else went wrong."""
+    source = make_source(home / "source")
+    sh_git(source, "checkout", "-q", "-b", "dev")
+    sh_git(source, "commit", "-q", "--allow-empty", "-m", "on dev")
+    lost = sh_git(source, "rev-parse", "HEAD")
+    sh_git(source, "checkout", "-q", "main")
+    kept = source / ".git" / "objects" / lost[:2] / lost[2:]
+    kept.rename(home / "aside")
+    where = hub_path(home / "hub", str(source))
+    with pytest.raises(GitError, match=r"cannot be fetched.*; try: git ls-remote"):
+        ensure_hub(where, str(source), "dev")
+    (home / "aside").rename(kept)
+    assert ensure_hub(where, str(source), "dev").target == "dev"
+    sh_git(source, "branch", "-q", "-m", "dev", "later")
+    with pytest.raises(GitError, match="has no branch dev any more; put it back"):
+        refresh(where, str(source), "dev")
+
+
+def test_a_default_branch_with_no_room_for_tasks_is_not_used(home: Path) -> None:
+    source = make_source(home / "source", branch="swarm")
+    with pytest.raises(GitError, match=r"swarm leaves no room.*; name another"):
+        ensure_hub(hub_path(home / "hub", str(source)), str(source), "main")
+
+
+def test_a_source_of_somebody_else_is_told_with_what_to_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source(home / "source")
+    said = f"fatal: detected dubious ownership in repository at '{source}/.git'\nTo add an exc\n"
+    monkeypatch.setattr(hub, "_fetch", lambda *_: Ran(128, b"", said))
+    with pytest.raises(GitError, match=rf"--add safe\.directory {source}/\.git\Z"):
+        ensure_hub(hub_path(home / "hub", str(source)), str(source), "main")
+
+
+def desk_head(path: str) -> str:
+    return sh_git(path, "symbolic-ref", "HEAD")
 
 
 def test_it_moves_forward_with_the_source_and_never_back(desk: Desk) -> None:
@@ -75,7 +111,7 @@ def test_a_rewritten_source_replaces_the_target_and_loses_nothing(desk: Desk) ->
     assert desk.in_hub("for-each-ref", "--format=%(objectname)", "refs/agentctl") == desk.hub.tip
 
 
-def test_commits_and_diff(desk: Desk) -> None:
+def test_commits_beyond_the_base(desk: Desk) -> None:
     desk.session(
         "echo x > new; git add new; git commit -qm one; git commit -q --allow-empty -m two"
     )
@@ -83,11 +119,10 @@ def test_commits_and_diff(desk: Desk) -> None:
     found = commits(desk.hub.path, "main", desk.branch)
     assert len(found) == count_commits(desk.hub.path, desk.hub.tip, desk.branch) == 2
     assert found[-1] == branch_tip(desk.hub.path, desk.branch)
-    assert b"+x" in diff(desk.hub.path, "main", desk.branch)
     with pytest.raises(GitError):
         commits(desk.hub.path, "main", "none")
     with pytest.raises(GitError):
-        diff(desk.hub.path, "--output=/tmp/x", desk.branch)
+        commits(desk.hub.path, "--output=/tmp/x", desk.branch)
     assert branch_tip(desk.hub.path, "../../x") is None
 
 

@@ -12,7 +12,7 @@ from spawner_support import AGENT, HOME_ID, Desk, fingerprint
 from swarm.errors import WorkspaceError
 from swarm.spawner import workspace as workspace_module
 from swarm.spawner.clone import ensure_clone
-from swarm.spawner.context import Earlier, begin_task, end_task, read_context
+from swarm.spawner.context import Earlier, begin_task, end_task
 from swarm.spawner.folders import remove_tree, write_whole
 from swarm.spawner.identity import load_or_create
 from swarm.spawner.workspace import (
@@ -205,13 +205,13 @@ def test_context_tells_the_task_and_remembers(made: Workspace) -> None:
     work = Work("t-1", 2, "Do the thing.", "builder", title="A thing\nhere", repo=repo,
                 earlier=("1: stalled",))  # fmt: skip
     assert begin_task(made, work) == ""
-    text = read_context(made)
+    text = Path(made.context).read_text()
     for part in ("## Your task: A thing here", "attempt 2", "swarm/x/t-1", "1: stalled",
                  "Do the thing."):  # fmt: skip
         assert part in text
     for number in range(25):
         end_task(made, Earlier(f"t-{number}", "succeeded", 0.0, summary="s" * 9000))
-    text = read_context(made)
+    text = Path(made.context).read_text()
     assert "Do the thing." not in text
     assert "t-24" in text
     assert "t-4:" not in text, "the oldest are forgotten"

@@ -52,7 +52,7 @@ class Upgraded(FleetMachine):
             assert effects == expected, f"{event} leads elsewhere after a handover"
             assert value_of(self.fleet) == value_of(old)
             for effect in effects:
-                self._check(effect, event)
+                self._check(effect)
             return
         super().do(event)
 

@@ -62,11 +62,24 @@ def test_the_coordinator_gets_what_a_task_may_spend_and_what_a_session_is_taken_
     places: Places,
 ) -> None:
     specs = Specs(places, "h" * 16, configuration(places), {}, "c" * 16, "d" * 16)
+    ours = {"labels": {"runtime": ("scripted",)}, "max_processes": 2000}
     assert specs.rules().roles == {
-        "": RoleRules(task_usd_budget=2.0),
-        "builder": RoleRules(70, 1.5, 40, 0.25, labels={"runtime": ("scripted",)}),
-        "qa": RoleRules(task_usd_budget=2.0, labels={"runtime": ("scripted",)}),
+        "": RoleRules(task_usd_budget=2.0, max_processes=2000),
+        "builder": RoleRules(70, 1.5, 40, 0.25, **ours),
+        "qa": RoleRules(task_usd_budget=2.0, **ours),
     }
+
+
+def test_the_coordinator_gets_what_a_check_may_use_as_a_session_may(places: Places) -> None:
+    (places.roles / "builder.yaml").write_text(
+        "runtime: scripted\nlimits: {memory_mb: 64, max_processes: 20, cpu_percent: 50}\n"
+    )
+    specs = Specs(places, "h" * 16, configuration(places), {}, "c" * 16, "d" * 16)
+    specs.cgroups = {"memory": "/sys/fs/cgroup/x"}
+    rules = specs.rules()
+    its = rules.roles["builder"]
+    assert (its.memory_mb, its.max_processes, its.cpu_percent) == (64, 20, 50)
+    assert rules.landing.cgroups == specs.cgroups
 
 
 def test_budgets_and_estimates_count_at_once_on_reload(places: Places) -> None:

@@ -54,7 +54,7 @@ def test_a_daemons_line_is_its_event(line: wire.ChildLine, event: e.Event) -> No
 
 
 def test_only_the_coordinator_assigns_and_only_daemons_ask() -> None:
-    assigned = wire.Assigned("a", 3, 90.0, WORK)
+    assigned = wire.Assigned("a", 3, WORK)
     assert event_of("coordinator", assigned, daemon=False) == e.WorkAssigned("a", 3, WORK)
     with pytest.raises(BadMessage):
         event_of("a", assigned, daemon=True)

@@ -11,8 +11,12 @@ import pytest
 from supervisor_world import World, world
 from tests_support import HELD, eventually
 
+from swarm.core.model import Outcome, Review, TaskState
 from swarm.errors import SwarmError
+from swarm.ledger import NewTask, open_ledger
+from swarm.ledger.records import Way
 from swarm.wire import control
+from swarm.wire.lifeline import Finished
 
 
 @pytest.fixture
@@ -88,6 +92,41 @@ def test_reload_says_each_change_and_what_it_needs(swarm: World) -> None:
     eventually(lambda: len(swarm.agents()) == 1, 10.0)
     assert swarm.ask(control.Reload()).lines == ("nothing changed",)
     assert swarm.stop() == 0
+
+
+def test_a_reload_that_asks_for_no_approval_names_what_still_waits_for_one(swarm: World) -> None:
+    swarm.configure(more="repo: {review: human}")
+    waiting = [works(swarm, None), works(swarm, None), works(swarm, Review.HUMAN)]
+    swarm.up()
+    swarm.configure(more="repo: {review: none}")
+    done = swarm.ask(control.Reload())
+    assert done.lines == (
+        "repo.review human → none (live)",
+        f"2 tasks in review still wait for a person: {APPROVE}",
+    )
+    with open_ledger(swarm.places.ledger) as ledger:
+        assert {one.id for one in ledger.in_review()} == set(waiting)
+        ledger.cancel(waiting[0])
+    swarm.configure(more="repo: {review: human}")
+    assert swarm.ask(control.Reload()).lines == ("repo.review none → human (live)",)
+    swarm.configure(more="repo: {review: none}")
+    line = f"1 task in review still waits for a person: agentctl task approve {waiting[1]}"
+    assert swarm.ask(control.Reload()).lines[-1] == line
+    assert swarm.stop() == 0
+
+
+APPROVE = "agentctl task approve ID; agentctl task list --state review"
+
+
+def works(swarm: World, review: Review | None) -> str:
+    """A task whose work waits for a person's approval; ``review`` is its own word on that."""
+    with open_ledger(swarm.places.ledger) as ledger:
+        task = ledger.submit(NewTask("x", role="qa", review=review))
+        claimed = ledger.claim(task, "swarm-qa-001", "a" * 16, 90.0)
+        assert claimed is not None
+        good = Finished(task, claimed.fence, Outcome.SUCCEEDED, commit="1" * 40, commits=1)
+        assert ledger.finish(good, "swarm-qa-001", way=Way(Review.HUMAN)).state is TaskState.REVIEW
+    return task
 
 
 def test_a_bad_file_changes_nothing_and_is_shown(swarm: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from swarm.core.fleet_events import TreeCleaned
 from swarm.core.model import Outcome
 from swarm.daemon import outbox
 from swarm.errors import AlreadyRunning, ConfigError, SwarmError, UsageError
+from swarm.spawner.git import PERSONS_UMASK
 from swarm.spawner.identity import load_or_create
 from swarm.spawner.workspace import Brief, make_workspace
 from swarm.supervisor import startup
@@ -26,6 +28,16 @@ from swarm.supervisor.main import main
 from swarm.supervisor.specs import Specs
 from swarm.wire.lifeline import Finished
 from swarm.wire.spawn import DaemonSpec, ServiceSpec
+
+
+@pytest.fixture(autouse=True)
+def _own_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A start sets this process's umask and notes it for its children."""
+    monkeypatch.setenv(PERSONS_UMASK, "")
+    monkeypatch.delenv(PERSONS_UMASK)
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
@@ -74,6 +86,13 @@ def test_ids_and_identities_stay_and_the_token_is_new_each_time(places: Places) 
     assert one.coordinator.agent_id == two.coordinator.agent_id
     assert one.token != two.token
     assert places.control_token.stat().st_mode & 0o077 == 0
+
+
+def test_the_persons_umask_is_noted_once_and_ours_is_077(home: Path) -> None:
+    startup.make_home(Places(home))
+    startup.make_home(Places(home))  # as after an upgrade
+    assert os.environ[PERSONS_UMASK] == "022"
+    assert os.umask(0o077) == 0o077
 
 
 def test_a_home_that_cannot_be_made_is_named(home: Path) -> None:

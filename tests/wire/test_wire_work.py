@@ -38,6 +38,7 @@ FIELDS = {
     "retry_at": st.none() | st.floats(0, 1e10), "needs_human": st.booleans(),
     "swarm_budget": st.booleans(), "stale": st.booleans(), "phase": short, "text": short,
     "start": st.none() | short, "review": short, "final": st.booleans(),
+    "unresolved": st.lists(short, max_size=3).map(tuple), "aside": st.none() | short,
 }  # fmt: skip
 KINDS = typing.get_args(work.WorkMessage)
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from swarm.cli.demonstration.stage import Stage
+from swarm.cli.storm.caller import Caller
 from swarm.cli.storm.evidence import hub_of
 from swarm.cli.storm.fleet import Fleet, Said
+from swarm.cli.storm.guest import Guest
 from swarm.cli.storm.history import tips_now
 from swarm.cli.storm.notes import Notes, Options
 from swarm.cli.storm.outsider import Outsider
 from swarm.cli.storm.person import Person
 from swarm.cli.storm.supply import Supply
+from swarm.cli.storm.ways import ByCommand, ByHttp
 from swarm.core.model import LIVE_TASK_STATES
 from swarm.errors import GitError, LedgerError
 from swarm.ledger import Ledger
@@ -35,8 +38,11 @@ class Around:
         heard: Callable[[Said], object],
     ) -> None:
         self.person = Person(stage, fleet, ledger, notes, heard)
-        self._supply = Supply(stage, fleet, ledger, options, notes, heard)
-        self._outsider = Outsider(fleet, ledger, options, notes, wrong, heard)
+        self._guest = Guest(stage, notes, wrong)
+        self._supply = Supply(stage, fleet, ledger, options, notes, heard, self._guest)
+        self._caller = Caller(stage.places)
+        ways = (ByCommand(fleet, heard), ByHttp(self._caller, wrong))
+        self._outsiders = [Outsider(way, ledger, options.seed, notes, wrong) for way in ways]
         self._stage, self._ledger, self._notes = stage, ledger, notes
         self._next = 0.0
 
@@ -49,8 +55,10 @@ class Around:
             self._supply.supply()
         with suppress(LedgerError):  # its writer is stopped in the middle of it: later
             self._supply.apply()
-            self._outsider.turn(now)
+            self._guest.turn(now)
             self.person.turn(now)
+            for outsider in self._outsiders:
+                outsider.turn(now)
 
     def look(self) -> None:
         """See where the hub's target is, and what is published of it."""
@@ -66,7 +74,14 @@ class Around:
         published = self._notes.published
         return (
             not self._supply.settled
-            or not (self._outsider.idle and self.person.idle)
+            or not (self._guest.idle and self.person.idle)
+            or not all(outsider.idle for outsider in self._outsiders)
             or bool(self._ledger.tasks(list(LIVE_TASK_STATES), limit=1))
             or (bool(published) and published[-1:] != self._notes.tips[-1:])
+            or self._ledger.next_notice() is not None
         )
+
+    def end(self) -> None:
+        """Let go of what is under way."""
+        self._guest.end()
+        self._caller.end()

@@ -11,6 +11,7 @@ from swarm.cli.storm.around import Around
 from swarm.cli.storm.fleet import Fleet, Said
 from swarm.cli.storm.grip import Grip
 from swarm.cli.storm.hands import Held, Scene, choose, harm_of, perform
+from swarm.cli.storm.hooks import Listener
 from swarm.cli.storm.notes import Notes, Options
 from swarm.cli.storm.orders import People
 from swarm.cli.storm.plan import Disturbance, Kind, Target, plan
@@ -44,11 +45,12 @@ class Conductor:
         self.fleet = Fleet(stage)
         self.notes = Notes()
         self.watch = Watch(time.monotonic())
+        self._webhook = Listener(options.seed, self.notes.told.append)
         self._around = Around(
             stage, self.fleet, ledger, options, self.notes, self._wrong, self._heard
         )
         self._people = People(stage, self.fleet, ledger, options, self.notes, tell, self._heard,
-                              self._around.person)  # fmt: skip
+                              self._around.person, self._webhook.address)  # fmt: skip
         self._stage = stage
         self._ledger = ledger
         self._options = options
@@ -87,6 +89,13 @@ class Conductor:
         self._wanted_up = False
         self._grip.close()
         self.fleet.end_commands()
+        try:
+            self._end_fleet()
+        finally:
+            self._around.end()
+            self._webhook.close()
+
+    def _end_fleet(self) -> None:
         supervisor = self.fleet.supervisor()
         end = time.monotonic() + 5.0
         while time.monotonic() < end:
@@ -103,6 +112,7 @@ class Conductor:
     # -- the course -----------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        write_settings(self._stage, self._options.size, self._webhook.address)
         said = self.fleet.finish("swarm", "up", "--detach")
         if said.exit_code != 0:
             self.watch.say("everybody comes back", f"the first 'up': {said.text.strip()}", 0.0)
@@ -127,7 +137,7 @@ class Conductor:
         """Undo everything; wait until every task has ended and every agent is idle."""
         self._grip.release()
         self._take_back(float("inf"))
-        write_settings(self._stage, self._options.size)
+        write_settings(self._stage, self._options.size, self._webhook.address)
         end = time.monotonic() + CALM_SECONDS
         orders = [self._options.size.scale(), ("swarm", "resume"),
                   ("swarm", "reload")]  # fmt: skip
@@ -355,12 +365,14 @@ class Conductor:
 
 _NOT_SHOWN = frozenset(
     {Target.SESSION, Target.KEEPER, Target.HELPER, Target.ZYGOTE, Target.SUPERVISOR}
-    | {Target.LANDER, Target.CHECK, Target.PUSH}
+    | {Target.LANDER, Target.CHECK, Target.PUSH, Target.HOOK}
 )
 """Who is not in the status by a name of its own."""
-_BRIEF = frozenset({Target.HELPER, Target.LANDER, Target.CHECK, Target.PUSH, Target.LANDING})
+_BRIEF = frozenset(
+    {Target.HELPER, Target.LANDER, Target.CHECK, Target.PUSH, Target.LANDING, Target.HOOK}
+)
 """Who is there for moments only, and is lain in wait for."""
-_SUPERVISION = {"agentctl-chat": "chat", "agentctl-coordi": "coordinator"}
+_SUPERVISION = {"agentctl-chat": "chat", "agentctl-coordi": "coordinator", "agentctl-api": "api"}
 """Names of processes, cut to 15 characters as the kernel does, whose growth is watched."""
 
 

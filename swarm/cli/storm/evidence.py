@@ -117,6 +117,7 @@ def tasks_seen(
                 files=files,
                 sent_back=asked_for_more(ledger.remarks(task.id)),
                 unjudged=sum(one.state in over for one in reviews),
+                retried=sum(event.kind == "retried" for event in ledger.events(0, task.id)),
                 dropped=task.kind is TaskKind.REVIEW and task.state is TaskState.CANCELLED,
                 broken=broken.get(task.id, ()),
             )

@@ -30,6 +30,7 @@ DISK_LEFT = 4097
 FILES_LEFT = 1
 """Descriptors that a process out of files may still open."""
 LANDER = "agentctl-lander"
+GUARD = "guard_program.py"
 _DUTY = 0.1
 """Seconds of sleep, and of work, of a slowed process."""
 _SLACK = 0.5
@@ -92,7 +93,7 @@ def _victims(target: Target, scene: Scene) -> list[Victim]:
             daemons = {a["pid"]: a["name"] for a in agents if a["pid"]}
             keepers = [p for p in scene.processes.values() if p.name == "agentctl-keeper"]
             named = [(p.pid, daemons[p.parent], "") for p in keepers if p.parent in daemons]
-        case Target.CHAT | Target.COORDINATOR:
+        case Target.CHAT | Target.COORDINATOR | Target.API:
             services = [s for s in scene.status["services"] if s["name"] == target]
             named = [(s["pid"], s["name"], "") for s in services]
         case Target.ZYGOTE:
@@ -106,6 +107,9 @@ def _victims(target: Target, scene: Scene) -> list[Victim]:
         case Target.PUSH:
             pushes = (p for p in scene.processes.values() if "receive-pack" in p.command)
             named = [(one.pid, "push", "") for one in pushes]
+        case Target.HOOK:
+            guards = [p for p in scene.processes.values() if GUARD in p.command]
+            named = [(one.pid, "hook", "") for one in guards]
         case Target.LANDING:
             services = [s for s in scene.status["services"] if s["name"] == Target.COORDINATOR]
             named = [(s["pid"], s["name"], "") for s in services if _lands(scene)]

@@ -13,7 +13,7 @@ from swarm.cli.demonstration.stage import Stage
 from swarm.cli.hubs import git
 from swarm.cli.storm.evidence import files_of
 from swarm.cli.storm.invariants import Violation
-from swarm.cli.storm.landed import Arrived, Moved, Step, Target
+from swarm.cli.storm.landed import Arrived, Moved, Step, Target, judge_taken
 from swarm.cli.storm.notes import Notes
 from swarm.cli.storm.stage import CHECK, PUBLISHED, TARGET
 from swarm.cli.storm.work import SHARED, Piece
@@ -26,6 +26,8 @@ from swarm.spawner.refs import all_refs, find_gitdir, read_ref
 DROPS = "drops become one task each"
 _TASK = re.compile(r"^Task: (\S+)$", re.MULTILINE)
 _NOTE = re.compile(r"refs/agentctl/landed/(?P<task>[^/]+)/(?P<commit>[0-9a-f]{40})\Z")
+_ENDS = frozenset({"done", "merged", "failed", "cancelled", "skipped"})
+"""Events that end a task; one that is retried has several."""
 _BETWEEN = frozenset({"review", "landing", "needs_human", "sent_back", "claimed", "requeued"})
 """Events that say where a task is."""
 
@@ -83,14 +85,16 @@ def _approved(remarks: Iterable[Remark]) -> set[str]:
 
 
 def _cancelled_before(events: Sequence[Event]) -> bool:
-    """Whether it was cancelled at a time when it was not landing."""
-    where = ""
+    """Whether it was cancelled when it was not landing, and has not been retried since."""
+    where, found = "", False
     for event in events:
         if event.kind == "cancelled":
-            return where != "landing"
-        if event.kind in _BETWEEN:
+            found = found or where != "landing"
+        elif event.kind == "retried":
+            where, found = "", False
+        elif event.kind in _BETWEEN:
             where = event.kind
-    return False
+    return found
 
 
 def landed_notes(hub: Path | None) -> dict[str, dict[str, str]]:
@@ -185,7 +189,9 @@ def plan_steps(ledger: Ledger, notes: Notes) -> list[tuple[str, list[Step], bool
                 starts = [a.started_at for a in ledger.attempts(task.id) if a.started_at]
                 began = min(starts, default=None)
                 way = (one.after, one.on_failed)
-                steps.append(Step(task.id, one.key, *way, task.state, began, task.ended_at))
+                ends = (e.at for e in ledger.events(task=task.id) if e.kind in _ENDS)
+                ended = min(ends, default=task.ended_at)
+                steps.append(Step(task.id, one.key, *way, task.state, began, ended))
         found.append((plan.name, steps, over.get(plan.id, False)))
     return found
 
@@ -213,3 +219,18 @@ def find_dropped(stage: Stage, ledger: Ledger, notes: Notes) -> list[Violation]:
         left = [p.name for p in folder.glob("*") if p.name[:1] != "."] if folder.is_dir() else []
         wrong += [Violation(DROPS, f"{folder.name}/{name} is left") for name in left]
     return wrong
+
+
+def find_taken(ledger: Ledger, notes: Notes) -> list[Violation]:
+    """Whether each task that was handed in by HTTP is in the ledger as often as was said.
+
+    What the storm has heard no answer about may be there, once; it is a piece from then on.
+    """
+    asked = {*notes.accepted, *(one.prompt for one in notes.unanswered)}
+    found: dict[str, list[str]] = defaultdict(list)
+    for task in ledger.tasks(limit=1_000_000):
+        if not task.folder and task.plan is None and (prompt := ledger.prompt(task.id)) in asked:
+            found[prompt].append(task.id)
+    for one in notes.unanswered:
+        notes.pieces.update(dict.fromkeys(found[one.prompt][:1], one))
+    return judge_taken(notes.accepted, [one.prompt for one in notes.unanswered], found)

@@ -81,6 +81,8 @@ class TaskSeen:
     """How often it was asked for more: by the landing, a reviewer, or a person."""
     unjudged: int = 0
     """Reviews of it that ended without a verdict."""
+    retried: int = 0
+    """How often a person queued it again after its end."""
     dropped: bool = False
     """A review that nobody waits for any more."""
     broken: tuple[str, ...] = ()
@@ -124,6 +126,8 @@ def _ended_once(task: TaskSeen, _harms: Sequence[Harm]) -> list[str]:
         allowed |= {one - n for one in set(allowed) for n in range(fewer + 1)}
     if task.cancelled or task.dropped:
         allowed |= {0, 1}
+        # It may have been cancelled when its work was done, each time.
+        allowed |= {one + n for one in set(allowed) for n in range(1, task.retried + 1)}
     if task.state.ended and good not in allowed:
         asked = f", asked for more {task.sent_back} times" if task.sent_back else ""
         found.append(f"{good + task.sent_back} successful attempts{asked}, and it is {task.state}")
@@ -226,6 +230,8 @@ RULES = (
     "published is what landed",
     "plans end as they should",
     "drops become one task each",
+    "what the interface took is there once",
+    "people are told",
     "leases are kept",
     "nothing announced is lost",
     "no process is left",

@@ -12,6 +12,7 @@ from swarm.core.model import OnFailed, Review, TaskResult, TaskState
 ONCE, NOT, GROWS = "what is merged is there once", "what is not is not", "the target only grows"
 CHECKED, PUBLISHED = "the target passes its check", "published is what landed"
 PLANS = "plans end as they should"
+TAKEN = "what the interface took is there once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class Step:
     state: TaskState
     began: float | None
     ended: float | None
+    """For the first time: what was to wait for it need not wait for a retry."""
 
 
 BADLY = frozenset({TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED})
@@ -199,3 +201,23 @@ def judge_plan(name: str, steps: Sequence[Step], over: bool) -> list[Violation]:
     if over is waits:
         found.append(f"it is {'over' if over else 'not over'}: {[str(s.state) for s in steps]}")
     return [Violation(PLANS, f"{name}: {what}") for what in found]
+
+
+def judge_taken(
+    accepted: Mapping[str, str], unanswered: Collection[str], found: Mapping[str, Sequence[str]]
+) -> list[Violation]:
+    """What was answered is there once, as it was said; what was not, at most once.
+
+    ``accepted``: by prompt, the id that was answered.  ``found``: by prompt, the ledger's tasks.
+    """
+    wrong = [
+        f"{one} was taken in, and the ledger has {list(found.get(prompt, ()))}"
+        for prompt, one in accepted.items()
+        if list(found.get(prompt, ())) != [one]
+    ]
+    wrong += [
+        f"{prompt.splitlines()[0]!r} was handed in once, and has become {found[prompt]}"
+        for prompt in unanswered
+        if len(found.get(prompt, ())) > 1
+    ]
+    return [Violation(TAKEN, what) for what in wrong]

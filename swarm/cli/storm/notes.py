@@ -10,6 +10,7 @@ from swarm.cli.storm.deliveries import PlanNote
 from swarm.cli.storm.invariants import Harm
 from swarm.cli.storm.plan import PACE, Kind, Way
 from swarm.cli.storm.stage import Size
+from swarm.cli.storm.telling import Told
 from swarm.cli.storm.work import Piece
 
 
@@ -49,10 +50,20 @@ class Notes:
     """By task: commits that its sessions said, in logs that may be gone by now."""
     cleaned: bool = False
     """Whether branches, logs and folders of ended tasks may be gone."""
+    accepted: dict[str, str] = field(default_factory=dict)
+    """By prompt: the task that the HTTP interface said it has become."""
+    unanswered: list[Piece] = field(default_factory=list)
+    """Handed in over HTTP without an answer: each may be in the ledger, once."""
+    waited: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    """By task: state and result that a wait over HTTP ended with."""
+    told: list[Told] = field(default_factory=list)
+    """What the webhook was told."""
     answers: dict[str, str] = field(default_factory=dict)
-    """By task: what the outsider answered under a lease that was its own."""
+    """By task: what an outsider answered under a lease that was its own."""
+    late: set[str] = field(default_factory=set)
+    """What an outsider answered after the end of its lease."""
     done: Counter[str] = field(default_factory=Counter)
-    """What people and the outsider did, by kind."""
+    """What people and outsiders did, by kind."""
     persons: list[tuple[str, float]] = field(default_factory=list)
     """Commits that a person made on the source's target, and when (Unix seconds)."""
     source: dict[str, str] = field(default_factory=dict)

@@ -36,13 +36,16 @@ class People:
     tell: Callable[[str], None]
     heard: Callable[[Said], object]
     person: Person
+    webhook: str
+    """Where the fleet tells of what happens."""
 
     def order(self, disturbance: Disturbance, scene: Scene) -> Held | bool:
         """Give it: what is to be taken back later, else whether there was anything to do."""
         size, pick = self.options.size, disturbance.pick
         match disturbance.action.way:
             case Way.RELOAD:
-                write_settings(self.stage, Size(size.agents, size.max_active + round(2 * pick)))
+                other = Size(size.agents, size.max_active + round(2 * pick))
+                write_settings(self.stage, other, self.webhook)
                 self._run(disturbance, "swarm", "reload")
             case Way.SCALE:
                 more = int(pick * 10) % 5 - 2

@@ -1,4 +1,4 @@
-"""The person whose project it is: commits of their own, approvals, answers; all by ``agentctl``."""
+"""The person whose project it is: commits, approvals, answers, retries; all by ``agentctl``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from swarm.ledger import Ledger, Task
 
 EVERY = 1.0
 """Seconds between two looks at what waits for a person."""
+MOST_SEEN = 1000
+"""Tasks that have ended badly, of which the person looks at the newest."""
 
 
 class Person:
@@ -34,6 +36,8 @@ class Person:
         self._notes, self._heard = notes, heard
         self._busy = False
         self._next = 0.0
+        self._retried: set[str] = set()
+        """Each is retried once."""
 
     def commit(self) -> str:
         """Commit a file of their own on the source's target; what else is staged stays so."""
@@ -62,6 +66,8 @@ class Person:
         if (words := self._first()) is None:
             return
         self._busy = True
+        if words[0] == "retry":
+            self._retried.add(words[1])
 
         def then(said: Said) -> None:
             self._busy = False
@@ -76,7 +82,19 @@ class Person:
         for task in self._ledger.tasks([TaskState.REVIEW, TaskState.NEEDS_HUMAN]):
             if (words := self._decision(task)) is not None:
                 return words
+        for task in self._ledger.tasks([TaskState.FAILED, TaskState.CANCELLED], limit=MOST_SEEN):
+            if (words := self._again(task)) is not None:
+                return words
         return None
+
+    def _again(self, task: Task) -> tuple[str, ...] | None:
+        """Half of what failed or was cancelled is retried, with a remark or on a new branch."""
+        ours = task.id in self._notes.pieces and task.id not in self._retried
+        if task.seq % 2 or not ours:
+            return None
+        if task.seq % 3 == 0:
+            return ("retry", task.id, "once more, please")
+        return ("retry", task.id, "--fresh") if task.seq % 4 == 0 else ("retry", task.id)
 
     def _decision(self, task: Task) -> tuple[str, ...] | None:
         if task.state is TaskState.REVIEW:

@@ -44,6 +44,9 @@ class Target(StrEnum):
     PUSH = "push"
     """Git at the source, while landed work is published to it."""
     LANDING = "coordinator amid a landing"
+    API = "api"
+    HOOK = "hook"
+    """What runs one of the programs that people are told by."""
     SUPERVISOR = "supervisor"
     FLEET = "fleet"
     """All of it: killed, every daemon and service at once, but not the supervisor."""
@@ -101,12 +104,15 @@ ACTIONS = (
     Action(Kind.KILL, Target.CHECK),
     Action(Kind.KILL, Target.PUSH),
     Action(Kind.KILL, Target.LANDING, weight=2),
+    Action(Kind.KILL, Target.API, weight=2),
+    Action(Kind.KILL, Target.HOOK),
     Action(Kind.KILL, Target.SUPERVISOR),
     Action(Kind.KILL, Target.FLEET),
     Action(Kind.STOP, Target.DAEMON, weight=2, shortest=0.3, longest=6.0),
     Action(Kind.STOP, Target.SESSION, shortest=0.3, longest=4.0),
     Action(Kind.STOP, Target.CHAT, shortest=0.3, longest=5.0),
     Action(Kind.STOP, Target.COORDINATOR, shortest=0.3, longest=5.0),
+    Action(Kind.STOP, Target.API, shortest=0.3, longest=5.0),
     Action(Kind.STOP, Target.ZYGOTE, shortest=0.3, longest=6.0),
     Action(Kind.STOP, Target.LANDER, shortest=0.3, longest=6.0),
     Action(Kind.STOP, Target.SUPERVISOR, shortest=0.3, longest=3.0),
@@ -114,15 +120,18 @@ ACTIONS = (
     Action(Kind.DISCONNECT, Target.COORDINATOR),
     Action(Kind.FILL, Target.DAEMON, Way.DISK, shortest=0.5, longest=4.0),
     Action(Kind.FILL, Target.COORDINATOR, Way.DISK, shortest=0.5, longest=3.0),
+    Action(Kind.FILL, Target.API, Way.DISK, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.SUPERVISOR, Way.DISK, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.LANDER, Way.DISK, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.DAEMON, Way.FILES, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.COORDINATOR, Way.FILES, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.CHAT, Way.FILES, shortest=0.5, longest=3.0),
+    Action(Kind.FILL, Target.API, Way.FILES, shortest=0.5, longest=3.0),
     Action(Kind.FILL, Target.SUPERVISOR, Way.FILES, shortest=0.5, longest=3.0),
     Action(Kind.SLOW, Target.DAEMON, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.CHAT, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.COORDINATOR, shortest=1.0, longest=4.0),
+    Action(Kind.SLOW, Target.API, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.LANDER, shortest=1.0, longest=4.0),
     Action(Kind.SLOW, Target.SUPERVISOR, shortest=1.0, longest=4.0),
     Action(Kind.PEOPLE, Target.FLEET, Way.RELOAD),

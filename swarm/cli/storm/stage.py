@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.cli.demonstration.stage import Stage, clear, commit_repository, empty_stage
+from swarm.cli.storm.hooks import notify_settings, write_program
 from swarm.cli.storm.work import FLAW, HASTY, HASTY_MINUTES, SETTLE, SHARED
 from swarm.errors import GitError
 
@@ -79,6 +80,7 @@ def set_stage(size: Size) -> Stage:
         )
         (stage.places.roles / "auditor.yaml").write_text("runtime: scripted\n")
         write_settings(stage, size)
+        write_program(stage)
         _make_repository(stage)
     except BaseException:
         clear(stage)
@@ -86,7 +88,7 @@ def set_stage(size: Size) -> Stage:
     return stage
 
 
-def write_settings(stage: Stage, size: Size) -> None:
+def write_settings(stage: Stage, size: Size, webhook: str = "") -> None:
     """(Over)write swarm.yaml: everything quick, nothing given up, JSON being YAML."""
     settings = {
         "version": 1,
@@ -110,6 +112,8 @@ def write_settings(stage: Stage, size: Size) -> None:
             "max_revisions": MAX_REVISIONS,
         },
         "inbox": {"settle_seconds": 0.2},
+        "api": {"listen": "127.0.0.1:0"},
+        "notify": notify_settings(stage, webhook),
     }
     part = stage.places.config.with_suffix(".new")
     part.write_text(json.dumps(settings, indent=1))

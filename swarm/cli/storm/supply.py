@@ -1,4 +1,4 @@
-"""How a storm's tasks come in: submitted, dropped in the inbox, or as plans with dependencies."""
+"""How a storm's tasks come in: submitted, dropped in the inbox, by HTTP, or as plans."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from swarm.cli.control import poke
 from swarm.cli.demonstration.stage import Stage
 from swarm.cli.storm.deliveries import PlanNote, drop_text, plan_of, plan_text
 from swarm.cli.storm.fleet import Fleet, Said
+from swarm.cli.storm.guest import Guest
 from swarm.cli.storm.notes import Notes, Options
 from swarm.cli.storm.work import Piece, Sort, piece
 from swarm.core.model import LIVE_TASK_STATES
 from swarm.errors import LedgerError
 from swarm.ledger import Ledger, NewTask
 
-_PLANS, _DROPS = 0.05, 0.15
-"""Out of how many deliveries one is a plan, and one a drop."""
+_PLANS, _DROPS, _CALLS = 0.05, 0.15, 0.2
+"""How many of the deliveries are plans, drops, and tasks by HTTP."""
 
 
 class Supply:
@@ -32,9 +33,11 @@ class Supply:
         options: Options,
         notes: Notes,
         heard: Callable[[Said], object],
+        guest: Guest,
     ) -> None:
         self._stage, self._fleet, self._ledger = stage, fleet, ledger
         self._options, self._notes, self._heard = options, notes, heard
+        self._guest = guest
         self._next = 0
         """Number of the next piece."""
         self._applying = False
@@ -78,6 +81,8 @@ class Supply:
         one = piece(seed, number)
         if way < _PLANS + _DROPS and one.sort is not Sort.OUTSIDE:
             self._drop(f"drop-{number}.md", one)
+        elif _PLANS + _DROPS <= way < _PLANS + _DROPS + _CALLS and self._guest.takes(one):
+            self._guest.hand(one)
         else:
             new = NewTask(one.prompt, one.role, lane=one.lane, review=one.review)
             self._notes.pieces[self._ledger.submit(new)] = one

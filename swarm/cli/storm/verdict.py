@@ -8,6 +8,7 @@ from pathlib import Path
 
 from swarm.cli.demonstration.stage import Stage
 from swarm.cli.storm import evidence, history
+from swarm.cli.storm.hooks import told_program
 from swarm.cli.storm.invariants import (
     TaskSeen,
     Violation,
@@ -17,6 +18,7 @@ from swarm.cli.storm.invariants import (
 )
 from swarm.cli.storm.landed import (
     BADLY,
+    TAKEN,
     Step,
     judge_followed,
     judge_landings,
@@ -24,13 +26,17 @@ from swarm.cli.storm.landed import (
     judge_target,
 )
 from swarm.cli.storm.notes import Notes, Options
+from swarm.cli.storm.plan import Way
 from swarm.cli.storm.report import Report, counted_attempts, counted_sorts, counted_tasks
 from swarm.cli.storm.stage import OBJECTS, fingerprint
+from swarm.cli.storm.telling import Ended, Told, judge_again, judge_told, told_again
 from swarm.cli.storm.watch import Watch
 from swarm.cli.storm.work import REVIEW_PIECE, Piece
 from swarm.core.model import OnFailed, Review, TaskResult
 from swarm.ledger import Ledger
 
+_TELLS = ("coordinator", "fleet", "supervisor", "helper", "hook", str(Way.UPGRADE))
+"""Who was disturbed may have been about to keep that a hook was told; there are two hooks."""
 _TEARS = ("kill supervisor", "fill disk supervisor")
 """Disturbances that may each leave one line of the journal half written."""
 
@@ -50,6 +56,8 @@ def judge(
     """
     hub = evidence.hub_of(stage.places)
     drops = history.find_dropped(stage, ledger, notes)
+    taken = history.find_taken(ledger, notes)
+    told = (*notes.told, *told_program(stage))
     reviews = _reviews(ledger, notes.pieces)
     steps = history.plan_steps(ledger, notes)
     every = {**notes.pieces, **dict.fromkeys(reviews, REVIEW_PIECE)}
@@ -63,6 +71,11 @@ def judge(
         *judge_tasks(tasks, notes.harms),
         *_strangers(every, ledger),
         *drops,
+        *taken,
+        *judge_told(
+            (Ended(t.id, t.state, t.result) for t in tasks if t.piece is not REVIEW_PIECE), told
+        ),
+        *judge_again(told, _between(notes)),
         *_landing(stage, ledger, notes, hub),
         *(one for name, found, over in steps for one in judge_plan(name, found, over)),
         *_answers(ledger, notes),
@@ -86,7 +99,7 @@ def judge(
         tasks=counted_tasks(tasks),
         attempts=counted_attempts(tasks),
         sorts=counted_sorts(tasks),
-        done=_done(notes, tasks, len(reviews)),
+        done=_done(notes, tasks, len(reviews), told),
         commits=sum(len(ones) for ones in announced.values()),
         lost=len(lost),
         statuses=watch.statuses,
@@ -144,23 +157,48 @@ def _broken(steps: Sequence[tuple[str, Sequence[Step], bool]]) -> dict[str, tupl
     return found
 
 
+def _between(notes: Notes) -> int:
+    """How often a disturbance may have come between a hook's word and the ledger's."""
+    done = notes.disturbed.items()
+    return 2 * sum(count for label, count in done if any(one in label for one in _TELLS))
+
+
 def _answers(ledger: Ledger, notes: Notes) -> list[Violation]:
-    """What the outsider answered under a lease of its own is the task's answer."""
-    found = []
+    """What an outsider answered in time is the task's answer; what it answered late is nobody's.
+
+    So is what a wait over HTTP ended with, unless a person wanted it once more.
+    """
+    found = [
+        Violation("leases are kept", f"{task.id} has an answer that came late")
+        for task in ledger.tasks(limit=1_000_000)
+        if task.answer.strip() in notes.late
+    ]
     for one, text in notes.answers.items():
-        task = ledger.task(one)
-        if task is None or task.answer.strip() != text:
-            what = f"{one} was answered {text!r}, and its answer is {task and task.answer[:80]!r}"
+        held = ledger.task(one)
+        if held is None or held.answer.strip() != text:
+            what = f"{one} was answered {text!r}, and its answer is {held and held.answer[:80]!r}"
             found.append(Violation("leases are kept", what))
+    for one, ended in notes.waited.items():
+        held = ledger.task(one)
+        here = (held.state, held.result) if held is not None else None
+        again = any(event.kind == "retried" for event in ledger.events(0, one))
+        if here != ended and not again:
+            found.append(Violation(TAKEN, f"a wait said that {one} is {ended}, and it is {here}"))
     return found
 
 
-def _done(notes: Notes, tasks: Collection[TaskSeen], reviews: int) -> dict[str, int]:
+def _done(
+    notes: Notes, tasks: Collection[TaskSeen], reviews: int, told: Collection[Told]
+) -> dict[str, int]:
     """What else happened, for the report."""
     return {
         "drops in the inbox": len(notes.drops),
         "plans": len(notes.plans),
         "reviews": reviews,
+        "retries": sum(task.retried for task in tasks),
+        "notices": len(told),
+        "notices not taken": sum(not one.taken for one in told),
+        "notices told again": told_again(told),
         "times sent back": sum(task.sent_back for task in tasks),
         "commits by hand": len(notes.persons),
         "tips of the target": len(notes.tips),

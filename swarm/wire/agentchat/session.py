@@ -276,11 +276,6 @@ class ChatSession:
         if self.joined:
             self._put(frames.ListAgents(self._channel), now)
 
-    def set_presence(self, status: str, text: str, now: int) -> None:
-        """Tell what we are doing: ``online | away | busy | offline | listening``."""
-        if self.joined:
-            self._put(frames.SetPresence(status, text), now)
-
     def deadline(self) -> int | None:
         """When :meth:`tick` should be called next."""
         match self.phase:
