@@ -10,11 +10,13 @@ import signal
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests_support import carrying
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_GET_CHILD_SUBREAPER = 37
@@ -111,3 +113,12 @@ def _descriptors() -> dict[int, str]:
         except OSError:
             continue  # the descriptor of the listing itself
     return found
+
+
+@pytest.fixture
+def word() -> Iterator[str]:
+    """For the arguments of what a test starts, and of nothing else; kills who is left with it."""
+    made = f"word{uuid.uuid4().hex}"
+    yield made
+    for pid in carrying(made):
+        os.kill(pid, signal.SIGKILL)

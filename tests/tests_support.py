@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -58,6 +59,19 @@ async def eventually_async(condition: Callable[[], T], within: float = 10.0, say
             return value
         assert not late, f"not within {within} s: {say or condition}"
         await asyncio.sleep(0.005)  # a poll step of a bounded wait
+
+
+def carrying(word: str) -> list[int]:
+    """Pids of every process with ``word`` in its arguments."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{name}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if word.encode() in line:
+            found.append(int(name))
+    return found
 
 
 def remains_false(condition: Callable[[], object], seconds: float) -> None:

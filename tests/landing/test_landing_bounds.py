@@ -29,12 +29,6 @@ EATER = (
 
 
 @pytest.fixture
-def word() -> str:
-    """In the arguments of whatever a check starts, and of nothing else on the machine."""
-    return f"word{uuid.uuid4().hex}"
-
-
-@pytest.fixture
 def folders() -> Iterator[dict[str, str]]:
     """A home's cgroups that limit memory, in the real hierarchy of this machine."""
     found = cgroup_place.find()

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from landing_support import HOME_ID, PUBLISHED, World, source_digest
-from tests_support import eventually, eventually_async
+from tests_support import carrying, eventually, eventually_async
 
 from swarm.landing import publishing
 from swarm.landing.client import Lander
@@ -28,27 +25,6 @@ test -e {go} && exit 0
 (trap '' TERM HUP INT; tail -f /dev/null {word} >/dev/null 2>&1) &
 tail -f /dev/null {word}
 """
-
-
-@pytest.fixture
-def word() -> Iterator[str]:
-    """In the arguments of what hooks start; what still carries it at the end is killed."""
-    made = f"word{uuid.uuid4().hex}"
-    yield made
-    for pid in carrying(made):
-        os.kill(pid, signal.SIGKILL)
-
-
-def carrying(word: str) -> list[int]:
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            line = Path(f"/proc/{name}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if word.encode() in line:
-            found.append(int(name))
-    return found
 
 
 def hook(world: World, name: str, text: str) -> None:

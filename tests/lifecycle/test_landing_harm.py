@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import uuid
 from collections.abc import Iterator
 
 import pytest
-from swarm_support import Swarm, kill, open_bytes
-from tests_support import eventually
+from swarm_support import Swarm, kill
+from tests_support import carrying, eventually
 
 from swarm.core.model import RemarkKind, TaskResult, TaskState
 from swarm.ledger import open_ledger
@@ -32,26 +29,6 @@ def swarm() -> Iterator[Swarm]:
         yield made
     finally:
         made.close()
-
-
-@pytest.fixture
-def word() -> Iterator[str]:
-    """In the arguments of what the hook starts; what still carries it at the end is killed."""
-    made = f"word{uuid.uuid4().hex}"
-    yield made
-    for pid in carrying(made):
-        os.kill(pid, signal.SIGKILL)
-
-
-def carrying(word: str) -> list[int]:
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if word.encode() in open_bytes(f"/proc/{name}/cmdline"):
-                found.append(int(name))
-        except OSError:
-            continue
-    return found
 
 
 def test_a_check_that_eats_memory_dies_alone_and_goes_back(swarm: Swarm) -> None:

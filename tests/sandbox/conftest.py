@@ -6,10 +6,10 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tests_support
 
 from swarm.core.model import Containment
 from swarm.sandbox import cgroup_place, cgroups
@@ -72,23 +72,9 @@ def token() -> str:
     return f"tok{uuid.uuid4().hex}"
 
 
-def with_token(token: str) -> list[int]:
-    """Pids of every process whose arguments hold ``token``."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                text = Path(f"/proc/{name}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if token.encode() in text:
-                found.append(int(name))
-    return found
-
-
 @pytest.fixture
 def carrying(token: str) -> Iterator[Callable[[], list[int]]]:
     """Asks who carries the token; what still does at the end of a test is killed."""
-    yield lambda: with_token(token)
-    for pid in with_token(token):
+    yield lambda: tests_support.carrying(token)
+    for pid in tests_support.carrying(token):
         os.kill(pid, 9)

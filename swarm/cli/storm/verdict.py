@@ -72,19 +72,12 @@ def judge(
         *_strangers(every, ledger),
         *drops,
         *taken,
-        *judge_told(
-            (Ended(t.id, t.state, t.result) for t in tasks if t.piece is not REVIEW_PIECE), told
-        ),
-        *judge_again(told, _between(notes)),
+        *_told(tasks, told, notes),
         *_landing(stage, ledger, notes, hub),
         *(one for name, found, over in steps for one in judge_plan(name, found, over)),
         *_answers(ledger, notes),
         *lost,
-        *judge_source(notes.source, fingerprint(stage.repository), OBJECTS),
-        *evidence.check_ledger(stage.places),
-        *evidence.check_journal(stage.places, sum(notes.disturbed[tear] for tear in _TEARS)),
-        *evidence.check_leavings(stage, home_id),
-        *evidence.check_tracebacks(stage.places),
+        *_left(stage, notes, home_id),
     ]
     return Report(
         seed=options.seed,
@@ -108,6 +101,23 @@ def judge(
         violations=tuple(violations),
         home=str(stage.root) if violations else "",
     )
+
+
+def _told(tasks: Collection[TaskSeen], told: Collection[Told], notes: Notes) -> list[Violation]:
+    """What people were told of what they had asked for."""
+    ended = (Ended(t.id, t.state, t.result) for t in tasks if t.piece is not REVIEW_PIECE)
+    return [*judge_told(ended, told), *judge_again(told, _between(notes))]
+
+
+def _left(stage: Stage, notes: Notes, home_id: str) -> list[Violation]:
+    """The source, the files of the home, and what is left on the machine."""
+    return [
+        *judge_source(notes.source, fingerprint(stage.repository), OBJECTS),
+        *evidence.check_ledger(stage.places),
+        *evidence.check_journal(stage.places, sum(notes.disturbed[tear] for tear in _TEARS)),
+        *evidence.check_leavings(stage, home_id),
+        *evidence.check_tracebacks(stage.places),
+    ]
 
 
 def _announced(stage: Stage, notes: Notes) -> dict[str, frozenset[str]]:
